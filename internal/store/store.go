@@ -1,0 +1,103 @@
+// Package store is the ordered key-value store in which Strongroom keeps everything.
+//
+// It states one contract, serialisable transactions over byte-ordered keys, and leaves it to each driver (store/bolt for
+// one server, etcd for a cluster) to meet it natively. Drivers share no code, only the test suite in store/storetest.
+//
+// The limits of a transaction (MaxReads, MaxWrites, MaxBytes) are those that etcd has by default. Every driver enforces
+// them, so that code written against the embedded store also runs on a cluster.
+package store
+
+import (
+	"context"
+	"errors"
+	"iter"
+)
+
+// Limits that every driver enforces on one Update. A View may read without bound.
+const (
+	MaxKey    = 1 << 10   // bytes in a key
+	MaxValue  = 1 << 20   // bytes in a value
+	MaxReads  = 120       // Get and Scan calls in one Update
+	MaxWrites = 120       // distinct keys put or deleted in one Update
+	MaxBytes  = 1_200_000 // bytes of keys and values written in one Update
+)
+
+var (
+	// ErrNotFound is returned by Get for a key that holds no value.
+	ErrNotFound = errors.New("store: key not found")
+
+	// ErrTooLarge is returned by Get, Scan, Put, Delete and Update when a limit above is exceeded. Nothing was written.
+	ErrTooLarge = errors.New("store: transaction too large")
+
+	// ErrKey is returned for a key that is empty or longer than MaxKey.
+	ErrKey = errors.New("store: invalid key")
+
+	// ErrUnknown is wrapped by Update's error when the driver cannot say whether the transaction was committed (a lost
+	// connection, a failed fsync). The caller must not tell anybody that it succeeded, nor that it failed for certain.
+	ErrUnknown = errors.New("store: outcome of the transaction is unknown")
+
+	// ErrFull is wrapped by Update's error when the medium has no room left. Nothing was written.
+	ErrFull = errors.New("store: no space left")
+
+	// ErrClosed is returned once the store has been closed.
+	ErrClosed = errors.New("store: closed")
+)
+
+// A DB is an ordered key-value store. Its methods may be called concurrently.
+type DB interface {
+	// View runs fn on one consistent snapshot. It returns fn's error unchanged. The Reader is valid only until fn returns
+	// and must not be used by several goroutines at once.
+	View(ctx context.Context, fn func(Reader) error) error
+
+	// Update runs fn in a serialisable transaction and commits what it wrote if fn returns nil; then the writes are
+	// durable when Update returns. If fn returns an error nothing is written and Update returns that error unchanged.
+	//
+	// fn may run more than once, so it must have no effect outside tx, and it must set anything that it hands out anew
+	// on every run. A run that is not the last may have read a state that never was; its error is not returned.
+	//
+	// If ctx ends before the commit has begun, Update returns ctx's error and nothing is written. Once a commit has begun
+	// it is waited for.
+	Update(ctx context.Context, fn func(Tx) error) error
+
+	// Close waits for running transactions and closes the store.
+	Close() error
+}
+
+// A Reader reads one snapshot.
+type Reader interface {
+	// Get returns the value of key, or ErrNotFound. The caller may keep the slice and must not modify it.
+	Get(key string) ([]byte, error)
+
+	// Scan yields the entries with start <= key < end in byte order; an empty end means no upper bound. The sequence stops
+	// after the first error, which comes with a zero Entry. The snapshot inside an Update includes the
+	// transaction's own writes made before Scan was called; it must not write while it ranges over a Scan.
+	Scan(start, end string) iter.Seq2[Entry, error]
+}
+
+// A Tx reads and writes inside Update.
+type Tx interface {
+	Reader
+	// Put sets key to value. It keeps no reference to value.
+	Put(key string, value []byte) error
+	// Delete removes key. Deleting a key that does not exist is no error.
+	Delete(key string) error
+}
+
+// An Entry is a key and its value. The caller may keep Value and must not modify it.
+type Entry struct {
+	Key   string
+	Value []byte
+}
+
+// PrefixEnd returns the end of the range of keys that start with prefix, for use with Scan: the smallest key greater
+// than all of them, or "" (no bound) if there is none.
+func PrefixEnd(prefix string) string {
+	b := []byte(prefix)
+	for i := len(b) - 1; i >= 0; i-- {
+		if b[i] != 0xff {
+			b[i]++
+			return string(b[:i+1])
+		}
+	}
+	return ""
+}
