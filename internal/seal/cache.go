@@ -1,0 +1,71 @@
+package seal
+
+import (
+	"bytes"
+	"fmt"
+	"sync"
+
+	"github.com/strongroom/strongroom/internal/store"
+)
+
+// A Cache remembers decoded records, so that the hot path neither decrypts nor parses a record again that has not
+// changed. It needs no invalidation: an entry is used only if the sealed bytes that it was made from are the very bytes
+// that the caller's snapshot holds. Sealing is randomised, so every write changes them, also a write by another server.
+//
+// What is cached is plaintext in memory. Use it for records without secrets, or with keys that are in use.
+type Cache[T any] struct {
+	max int
+
+	mu      sync.RWMutex // guards entries
+	entries map[string]cached[T]
+}
+
+type cached[T any] struct {
+	sealed []byte
+	value  *T
+}
+
+// NewCache returns a cache of at most size records.
+func NewCache[T any](size int) *Cache[T] {
+	return &Cache[T]{max: size, entries: make(map[string]cached[T])}
+}
+
+// Load returns the record at key, decoded. r must come from a DB's View or Update. The value is shared: nobody may
+// modify it. A missing record is store.ErrNotFound.
+func (c *Cache[T]) Load(r store.Reader, key string, decode func(plaintext []byte) (*T, error)) (*T, error) {
+	opener, ok := r.(interface {
+		sealed(key string) ([]byte, error)
+		open(key string, sealed []byte) ([]byte, error)
+	})
+	if !ok {
+		return nil, fmt.Errorf("seal: Cache.Load needs a reader of a seal.DB, not %T", r)
+	}
+	sealed, err := opener.sealed(key)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.RLock()
+	known, ok := c.entries[key]
+	c.mu.RUnlock()
+	if ok && bytes.Equal(known.sealed, sealed) {
+		return known.value, nil
+	}
+	plaintext, err := opener.open(key, sealed)
+	if err != nil {
+		return nil, err
+	}
+	value, err := decode(plaintext)
+	if err != nil {
+		return nil, &RecordError{key, err.Error()}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.entries) >= c.max {
+		for other := range c.entries { // a random one: cheap, and no pattern of requests makes it the worst choice
+			delete(c.entries, other)
+			break
+		}
+	}
+	c.entries[key] = cached[T]{sealed, value}
+	return value, nil
+}
