@@ -1,0 +1,412 @@
+package identity
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// Bounds of what is fetched from an outside issuer.
+const (
+	maxDiscovery     = 256 << 10
+	maxKeySet        = 1 << 20
+	maxKeys          = 200
+	maxIssuerHeader  = 64 << 10
+	issuerRedirects  = 3
+	defaultKeysTTL   = time.Hour
+	defaultMaxStale  = 24 * time.Hour
+	defaultFetchTime = 10 * time.Second
+	defaultRefresh   = 30 * time.Second
+	defaultMaxLife   = 28 * time.Hour // Entra's tokens with continuous access evaluation live that long
+)
+
+// ExternalIssuerConfig describes an OpenID issuer outside of this server.
+type ExternalIssuerConfig struct {
+	Issuer     string     // exactly the iss of its tokens and the issuer of its discovery document; https
+	TenantID   string     // GUID of the tenant that its principals belong to here
+	Audiences  *Audiences // what its bearer tokens may be for; nil means that it serves federated credentials only
+	Algorithms []string   // of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384; empty means RS256
+
+	// ObjectIDFromSubject takes sub for the principal when a token has no oid, and does not ask for tid, as issuers other
+	// than Entra (Keycloak, Kubernetes) need. Otherwise both claims are required.
+	ObjectIDFromSubject bool
+
+	RootCAs      *x509.CertPool // nil means those of the system
+	KeysTTL      time.Duration  // age at which the key set is fetched again; 0 means an hour
+	MaxStale     time.Duration  // how long a key set is used while the issuer is down; 0 means a day
+	RefreshEvery time.Duration  // least time between fetches, whatever tokens ask for; 0 means 30 s
+	Timeout      time.Duration  // of a fetch; 0 means 10 s
+	MaxLifetime  time.Duration  // longest life of a token; 0 means 28 h
+
+	Now func() time.Time // nil means time.Now
+}
+
+// An ExternalIssuer verifies the tokens of one outside issuer. It owns the memory of that issuer's keys.
+type ExternalIssuer struct {
+	cfg        ExternalIssuerConfig
+	algorithms []jose.SignatureAlgorithm
+	client     *http.Client
+
+	mu        sync.Mutex // guards the four below
+	keys      *keySet    // the last good set
+	attempted time.Time  // start of the last fetch, whatever came of it
+	running   *fetch     // the fetch under way, if any
+	failed    error      // of the last fetch
+}
+
+// A fetch is one attempt to get the key set; done is closed when it has ended.
+type fetch struct{ done chan struct{} }
+
+type keySet struct {
+	fetched time.Time
+	byID    map[string][]jose.JSONWebKey
+}
+
+// NewExternalIssuer checks the configuration. It does not contact the issuer; the first token does.
+func NewExternalIssuer(cfg ExternalIssuerConfig) (*ExternalIssuer, error) {
+	u, err := url.Parse(cfg.Issuer)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, errorf(Invalid, "an issuer must be an https URL without query")
+	}
+	if cfg.TenantID, err = parseGUID("tenant id", cfg.TenantID); err != nil {
+		return nil, err
+	}
+	cfg.KeysTTL = orDefault(cfg.KeysTTL, defaultKeysTTL)
+	cfg.MaxStale = orDefault(cfg.MaxStale, defaultMaxStale)
+	cfg.RefreshEvery = orDefault(cfg.RefreshEvery, defaultRefresh)
+	cfg.Timeout = orDefault(cfg.Timeout, defaultFetchTime)
+	cfg.MaxLifetime = orDefault(cfg.MaxLifetime, defaultMaxLife)
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	e := &ExternalIssuer{cfg: cfg}
+	if e.algorithms, err = pinnedAlgorithms(cfg.Algorithms); err != nil {
+		return nil, err
+	}
+	e.client = newIssuerClient(cfg)
+	return e, nil
+}
+
+func pinnedAlgorithms(names []string) ([]jose.SignatureAlgorithm, error) {
+	if len(names) == 0 {
+		return []jose.SignatureAlgorithm{jose.RS256}, nil
+	}
+	known := append(rsaAlgorithms(), jose.ES256, jose.ES384)
+	var list []jose.SignatureAlgorithm
+	for _, name := range names {
+		if !slices.Contains(known, jose.SignatureAlgorithm(name)) {
+			return nil, errorf(Invalid, "signature algorithm %s is not among %v", echo(name), known)
+		}
+		list = append(list, jose.SignatureAlgorithm(name))
+	}
+	return list, nil
+}
+
+// newIssuerClient follows redirects only within the host that was asked: another host could answer for the issuer.
+func newIssuerClient(cfg ExternalIssuerConfig) *http.Client {
+	return &http.Client{
+		Timeout: cfg.Timeout,
+		Transport: &http.Transport{
+			Proxy:                  http.ProxyFromEnvironment,
+			TLSClientConfig:        &tls.Config{RootCAs: cfg.RootCAs, MinVersion: tls.VersionTLS12},
+			ForceAttemptHTTP2:      true,
+			MaxIdleConns:           2,
+			IdleConnTimeout:        30 * time.Second,
+			MaxResponseHeaderBytes: maxIssuerHeader,
+		},
+		CheckRedirect: func(req *http.Request, via []*http.Request) error {
+			first := via[0].URL
+			if len(via) > issuerRedirects || req.URL.Scheme != "https" || req.URL.Host != first.Host {
+				return errors.New("identity: the issuer redirects elsewhere")
+			}
+			return nil
+		},
+	}
+}
+
+// Issuer returns the issuer's name.
+func (e *ExternalIssuer) Issuer() string { return e.cfg.Issuer }
+
+// checkSignature verifies t with the one key of the issuer that its header names.
+func (e *ExternalIssuer) checkSignature(ctx context.Context, t *signedToken) error {
+	if !slices.Contains(e.algorithms, jose.SignatureAlgorithm(t.alg)) {
+		return tokenErrorf(CodeSignature, "The signature algorithm of the token is not accepted for its issuer.")
+	}
+	if t.kid == "" {
+		return tokenErrorf(CodeSignature, "The token names no signing key of its issuer.")
+	}
+	key, err := e.key(ctx, t.kid)
+	if err != nil {
+		return err
+	}
+	if key.Algorithm != "" && key.Algorithm != t.alg {
+		return tokenErrorf(CodeSignature, "The signing key is not meant for the algorithm of the token.")
+	}
+	if err := t.verify(key.Key, e.algorithms); err != nil {
+		return tokenErrorf(CodeSignature, "The signature of the token is not valid.")
+	}
+	return nil
+}
+
+// key returns the issuer's key with this id. A set that has grown old is fetched again in the background while the old
+// one serves; an unknown id waits for one fetch, at most one every RefreshEvery, so that forged ids cost the issuer nothing.
+func (e *ExternalIssuer) key(ctx context.Context, kid string) (*jose.JSONWebKey, error) {
+	now := e.cfg.Now()
+	set := e.usable(now)
+	if set != nil && set.only(kid) != nil {
+		if now.Sub(set.fetched) >= e.cfg.KeysTTL {
+			e.refresh(now)
+		}
+		return set.only(kid), nil
+	}
+	if f := e.refresh(now); f != nil {
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("identity: wait for the keys of an issuer: %w", ctx.Err())
+		}
+		set = e.usable(now)
+	}
+	if set == nil {
+		return nil, fmt.Errorf("identity: no keys of issuer %s: %w", e.cfg.Issuer, e.failure())
+	}
+	if key := set.only(kid); key != nil {
+		return key, nil
+	}
+	return nil, tokenErrorf(CodeSignature, "The token names no signing key of its issuer.")
+}
+
+// usable returns the last good key set unless it is too old to trust.
+func (e *ExternalIssuer) usable(now time.Time) *keySet {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.keys == nil || now.Sub(e.keys.fetched) >= e.cfg.KeysTTL+e.cfg.MaxStale {
+		return nil
+	}
+	return e.keys
+}
+
+func (e *ExternalIssuer) failure() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.failed == nil {
+		return errors.New("not fetched")
+	}
+	return e.failed
+}
+
+// refresh joins the running fetch or starts one; nil means that the last one is too recent. The fetch outlives the
+// request that asked for it, since others may wait for it too; the client's timeout ends it.
+func (e *ExternalIssuer) refresh(now time.Time) *fetch {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.running != nil {
+		return e.running
+	}
+	since := now.Sub(e.attempted)
+	if !e.attempted.IsZero() && since >= 0 && since < e.cfg.RefreshEvery {
+		return nil
+	}
+	f := &fetch{done: make(chan struct{})}
+	e.attempted, e.running = now, f
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), e.cfg.Timeout)
+		defer cancel()
+		set, err := e.fetchKeys(ctx, now)
+		e.mu.Lock()
+		if err == nil {
+			e.keys = set
+		}
+		e.failed, e.running = err, nil
+		e.mu.Unlock()
+		close(f.done)
+	}()
+	return f
+}
+
+// only returns the key with this id if there is exactly one.
+func (s *keySet) only(kid string) *jose.JSONWebKey {
+	if keys := s.byID[kid]; len(keys) == 1 {
+		return &keys[0]
+	}
+	return nil
+}
+
+// fetchKeys follows OpenID Connect Discovery 1.0 section 4: the document must name the very issuer that was asked.
+func (e *ExternalIssuer) fetchKeys(ctx context.Context, now time.Time) (*keySet, error) {
+	raw, err := e.get(ctx, strings.TrimSuffix(e.cfg.Issuer, "/")+"/.well-known/openid-configuration", maxDiscovery)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := decodeDiscovery(raw)
+	if err != nil {
+		return nil, err
+	}
+	if doc.issuer != e.cfg.Issuer {
+		return nil, fmt.Errorf("identity: the discovery document is that of issuer %q", echo(doc.issuer))
+	}
+	u, err := url.Parse(doc.jwksURI)
+	if err != nil || u.Scheme != "https" || u.Host == "" {
+		return nil, errors.New("identity: the discovery document names no https jwks_uri")
+	}
+	if raw, err = e.get(ctx, doc.jwksURI, maxKeySet); err != nil {
+		return nil, err
+	}
+	return decodeKeySet(raw, now)
+}
+
+type discovery struct{ issuer, jwksURI string }
+
+func decodeDiscovery(raw []byte) (d discovery, err error) {
+	var m members
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return d, errors.New("identity: the discovery document is not a JSON object")
+	}
+	if d.issuer, err = m.text("issuer"); err != nil {
+		return d, err
+	}
+	d.jwksURI, err = m.text("jwks_uri")
+	return d, err
+}
+
+// decodeKeySet keeps the public signature keys of known kinds. Others are ignored, as RFC 7517 section 5 asks; a short
+// RSA key is treated like an unknown kind.
+func decodeKeySet(raw []byte, now time.Time) (*keySet, error) {
+	var doc struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := json.Unmarshal(raw, &doc); err != nil || len(doc.Keys) > maxKeys {
+		return nil, fmt.Errorf("identity: not a JWK set of at most %d keys", maxKeys)
+	}
+	set := &keySet{fetched: now, byID: make(map[string][]jose.JSONWebKey)}
+	for _, item := range doc.Keys {
+		var key jose.JSONWebKey
+		if key.UnmarshalJSON(item) == nil && acceptableKey(&key) {
+			set.byID[key.KeyID] = append(set.byID[key.KeyID], key)
+		}
+	}
+	if len(set.byID) == 0 {
+		return nil, errors.New("identity: the JWK set holds no usable signature key")
+	}
+	return set, nil
+}
+
+func acceptableKey(key *jose.JSONWebKey) bool {
+	if key.KeyID == "" || len(key.KeyID) > maxKeyID || key.Use != "" && key.Use != "sig" {
+		return false
+	}
+	switch k := key.Key.(type) {
+	case *rsa.PublicKey:
+		return usableRSA(k)
+	case *ecdsa.PublicKey:
+		return keyFits(crypto.PublicKey(k), jose.ES256) || keyFits(crypto.PublicKey(k), jose.ES384)
+	}
+	return false
+}
+
+func (e *ExternalIssuer) get(ctx context.Context, address string, limit int64) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, fmt.Errorf("identity: ask issuer %s: %w", e.cfg.Issuer, err)
+	}
+	req.Header.Set("Accept", "application/json")
+	resp, err := e.client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("identity: ask issuer %s: %w", e.cfg.Issuer, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("identity: issuer %s answered with status %d", e.cfg.Issuer, resp.StatusCode)
+	}
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("identity: read from issuer %s: %w", e.cfg.Issuer, err)
+	}
+	if int64(len(raw)) > limit {
+		return nil, fmt.Errorf("identity: issuer %s answered with more than %d bytes", e.cfg.Issuer, limit)
+	}
+	return raw, nil
+}
+
+// mapClaims turns the claims of an outside issuer into the names used here.
+func (e *ExternalIssuer) mapClaims(t *signedToken, c *Caller) error {
+	if c.TenantID == "" && e.cfg.ObjectIDFromSubject {
+		c.TenantID = e.cfg.TenantID
+	}
+	if !strings.EqualFold(c.TenantID, e.cfg.TenantID) {
+		return tokenErrorf(CodeTenant, "Invalid tenant. Expected %s, found %s.", e.cfg.TenantID, echo(c.TenantID))
+	}
+	c.TenantID = e.cfg.TenantID
+	if c.ObjectID == "" && e.cfg.ObjectIDFromSubject {
+		c.ObjectID = c.Subject
+	}
+	if c.ObjectID == "" {
+		return tokenErrorf(CodeClaims, "The claim oid is missing.")
+	}
+	switch c.IdentityType {
+	case "app", "user":
+	case "":
+		c.IdentityType = "app"
+		if c.UPN != "" {
+			c.IdentityType = "user"
+		}
+	default:
+		return tokenErrorf(CodeClaims, "The claim idtyp is neither app nor user.")
+	}
+	// Entra leaves groups out when there are too many and points elsewhere instead. Taking that for "no groups" can only
+	// deny, never grant, so it is accepted.
+	return nil
+}
+
+// A federatedAssertion is a verified token of an outside issuer that an application presents instead of a secret.
+type federatedAssertion struct {
+	issuer    string
+	subject   string
+	audiences []string // to be compared with that of the credential
+}
+
+// verifyAssertion verifies a federated assertion (RFC 7523 section 3) but for its audience. The bearer audiences of the
+// issuer play no part.
+func (e *ExternalIssuer) verifyAssertion(ctx context.Context, assertion string) (*federatedAssertion, error) {
+	t, err := parseToken(assertion)
+	if err != nil {
+		return nil, tokenErrorf(CodeMalformed, "The assertion is not a well-formed signed JWT.")
+	}
+	if iss, err := t.claims.text("iss"); err != nil || iss != e.cfg.Issuer {
+		return nil, tokenErrorf(CodeIssuer, "The assertion is not of the expected issuer.")
+	}
+	if err := e.checkSignature(ctx, t); err != nil {
+		return nil, err
+	}
+	a := &federatedAssertion{issuer: e.cfg.Issuer}
+	if a.subject, err = t.claims.text("sub"); err != nil || a.subject == "" || len(a.subject) > maxFederatedURL {
+		return nil, tokenErrorf(CodeClaims, "The claim sub is missing or not a string.")
+	}
+	const most = 16
+	if a.audiences, err = t.claims.texts("aud", most); err != nil || len(a.audiences) == 0 {
+		return nil, tokenErrorf(CodeClaims, "The claim aud is missing or is neither a string nor a list of strings.")
+	}
+	life, err := t.claims.validity()
+	if err != nil {
+		return nil, tokenErrorf(CodeClaims, "The claim exp is missing, or one of exp, nbf and iat is not a date.")
+	}
+	if err := life.check(e.cfg.Now(), e.cfg.MaxLifetime); err != nil {
+		return nil, tokenErrorf(CodeExpired, "Lifetime validation failed: %s.", err)
+	}
+	return a, nil
+}
