@@ -19,7 +19,7 @@ const (
 	MaxValue  = 1 << 20   // bytes in a value
 	MaxReads  = 120       // Get and Scan calls in one Update
 	MaxWrites = 120       // distinct keys put or deleted in one Update
-	MaxBytes  = 1_200_000 // bytes of keys and values written in one Update
+	MaxBytes  = 1_200_000 // bytes of those keys and of their last values
 )
 
 var (
@@ -27,9 +27,11 @@ var (
 	ErrNotFound = errors.New("store: key not found")
 
 	// ErrTooLarge is returned by Get, Scan, Put, Delete and Update when a limit above is exceeded. Nothing was written.
+	// The first call that exceeds a limit decides: Update fails even if fn ignores the error.
 	ErrTooLarge = errors.New("store: transaction too large")
 
-	// ErrKey is returned for a key that is empty or longer than MaxKey.
+	// ErrKey is returned for a key that is empty or longer than MaxKey. Inside an Update it decides like ErrTooLarge. The
+	// bounds of a Scan are not keys, any string will do.
 	ErrKey = errors.New("store: invalid key")
 
 	// ErrUnknown is wrapped by Update's error when the driver cannot say whether the transaction was committed (a lost
@@ -39,14 +41,15 @@ var (
 	// ErrFull is wrapped by Update's error when the medium has no room left. Nothing was written.
 	ErrFull = errors.New("store: no space left")
 
-	// ErrClosed is returned once the store has been closed.
+	// ErrClosed is returned by every method once Close has been called, by Close too.
 	ErrClosed = errors.New("store: closed")
 )
 
-// A DB is an ordered key-value store. Its methods may be called concurrently.
+// A DB is an ordered key-value store. Its methods may be called concurrently, but not from inside a function that is passed
+// to one of them: an Update may have to wait until other transactions end.
 type DB interface {
 	// View runs fn on one consistent snapshot. It returns fn's error unchanged. The Reader is valid only until fn returns
-	// and must not be used by several goroutines at once.
+	// and must not be used by several goroutines at once. A View that begins after an Update has returned sees it.
 	View(ctx context.Context, fn func(Reader) error) error
 
 	// Update runs fn in a serialisable transaction and commits what it wrote if fn returns nil; then the writes are
@@ -56,16 +59,19 @@ type DB interface {
 	// on every run. A run that is not the last may have read a state that never was; its error is not returned.
 	//
 	// If ctx ends before the commit has begun, Update returns ctx's error and nothing is written. Once a commit has begun
-	// it is waited for.
+	// it is waited for. A long Scan looks at ctx as well, in a View too, and yields its error.
+	//
+	// If fn panics nothing is written, the panic reaches the caller of Update, and the store goes on.
 	Update(ctx context.Context, fn func(Tx) error) error
 
-	// Close waits for running transactions and closes the store.
+	// Close waits for running transactions and closes the store. An Update that waits for others may run or get ErrClosed.
 	Close() error
 }
 
 // A Reader reads one snapshot.
 type Reader interface {
-	// Get returns the value of key, or ErrNotFound. The caller may keep the slice and must not modify it.
+	// Get returns the value of key, or ErrNotFound. The caller may keep the slice and must not modify it. An empty value is
+	// a value; it is never nil.
 	Get(key string) ([]byte, error)
 
 	// Scan yields the entries with start <= key < end in byte order; an empty end means no upper bound. The sequence stops
@@ -77,7 +83,7 @@ type Reader interface {
 // A Tx reads and writes inside Update.
 type Tx interface {
 	Reader
-	// Put sets key to value. It keeps no reference to value.
+	// Put sets key to value; nil is the empty value. It keeps no reference to value.
 	Put(key string, value []byte) error
 	// Delete removes key. Deleting a key that does not exist is no error.
 	Delete(key string) error
