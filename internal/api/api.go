@@ -1,0 +1,282 @@
+// Package api is the data plane's wire: the part of Azure Key Vault's REST API that a vault's own host answers. It knows
+// routes, JSON shapes, api-versions, paging, the challenge and how a refusal looks, and decides nothing: who may do what,
+// and what happens, is internal/keyvault's.
+//
+// It follows Azure's OpenAPI files up to version 2026-04-01 and what the real service was seen to answer. Requests are
+// routed on the raw path by one table (routes.go), because clients send paths that http.ServeMux would clean or redirect.
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/strongroom/strongroom/internal/audit"
+	"github.com/strongroom/strongroom/internal/identity"
+	"github.com/strongroom/strongroom/internal/keyvault"
+)
+
+// ServiceVersion is what x-ms-keyvault-service-version says. Clients only store it.
+const ServiceVersion = "1.9.0.0"
+
+// unrecognized is the operation of a request that no route takes.
+const unrecognized = "Unrecognized"
+
+// Config is what a Handler needs. All fields but Logger are required.
+type Config struct {
+	Service  *keyvault.Service
+	Verifier *identity.Verifier
+
+	// Suffixes are the host names below which vaults live ("vault.localhost"), in lower case. The first label in front of
+	// one is the vault's name.
+	Suffixes []string
+
+	// Authority returns the URL of the token service's tenant for the challenge, given the port that the caller used ("" for
+	// 443): "https://login.localhost:8443/3f1c…".
+	Authority func(port string) string
+
+	// Region is what x-ms-keyvault-region says.
+	Region string
+
+	// Observe takes the outcome of every request, before the answer leaves. If it fails, the answer is 503 instead: nothing
+	// succeeds without being on record.
+	Observe func(ctx context.Context, o *Outcome) error
+
+	// MaxInFlight is how many requests of one principal may be worked on at a time; more are answered 429.
+	MaxInFlight int
+
+	Logger *slog.Logger
+	Now    func() time.Time
+}
+
+// An Outcome is what happened to one request.
+type Outcome struct {
+	Start      time.Time
+	Operation  string // as in Azure's audit log; "Authentication" for a request without a valid token
+	APIVersion string
+	Vault      string           // the first label of the host
+	Object     string           // URL of the object, as far as the request names one
+	Caller     *identity.Caller // nil if there is no valid token
+	Address    string           // the caller's IP address
+	UserAgent  string
+	URI        string // what was asked for, without user info or fragment
+	Status     int
+	Err        error // why it was refused; may say more than the answer did
+}
+
+// A Handler answers the requests to vaults' hosts. It is safe for concurrent use.
+type Handler struct {
+	cfg       Config
+	admission admission
+	restores  chan struct{} // a place for each restore whose body may be in memory
+}
+
+// New returns a Handler.
+func New(cfg Config) *Handler {
+	return &Handler{
+		cfg:       cfg,
+		admission: admission{limit: cfg.MaxInFlight, inFlight: make(map[string]int)},
+		restores:  make(chan struct{}, maxRestores),
+	}
+}
+
+// A request is one HTTP request on its way through the handler.
+type request struct {
+	h       *Handler
+	w       http.ResponseWriter
+	r       *http.Request
+	ctx     context.Context
+	outcome Outcome
+
+	base   string // scheme, host and port as the caller used them; begins every URL that is handed out
+	vault  string
+	port   string // "" for the default
+	suffix string
+	route  *route
+	params params
+	query  url.Values
+	caller *identity.Caller
+}
+
+// Serves tells whether host (with or without port) is that of a vault.
+func (h *Handler) Serves(host string) bool {
+	_, _, _, ok := splitHost(host, h.cfg.Suffixes)
+	return ok
+}
+
+// ServeHTTP answers one request: token first, then the route, then the api-version, and only then the body.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	q := &request{h: h, w: w, r: r, ctx: r.Context()}
+	q.outcome = Outcome{
+		Start:     h.cfg.Now(),
+		Operation: "Authentication",
+		Address:   addressOf(r.RemoteAddr),
+		UserAgent: r.UserAgent(),
+	}
+	q.setHeaders()
+	q.answer(q.serve())
+}
+
+// serve does everything up to the answer.
+func (q *request) serve() (response, error) {
+	var ok bool
+	if q.vault, q.suffix, q.port, ok = splitHost(q.r.Host, q.h.cfg.Suffixes); !ok {
+		return response{}, &wireError{http.StatusBadRequest, "BadRequest", "", "The Host header does not name a vault of this server."}
+	}
+	q.base = "https://" + strings.ToLower(q.r.Host)
+	q.outcome.Vault = q.vault
+	q.outcome.URI = q.base + q.r.URL.RequestURI()
+
+	var err error
+	if q.caller, err = q.authenticate(); err != nil {
+		return response{}, err
+	}
+	q.outcome.Caller, q.outcome.Operation = q.caller, unrecognized
+
+	release, err := q.h.admission.enter(q.caller.TenantID + "/" + q.caller.ObjectID)
+	if err != nil {
+		return response{}, err
+	}
+	defer release()
+
+	if q.route, q.params, err = match(methodOf(q.r), q.r.URL.EscapedPath()); err != nil {
+		return response{}, err
+	}
+	q.outcome.Operation = q.route.Operation.Name
+	q.outcome.Object = q.objectURL()
+	if q.query, err = parseQuery(q.r.URL.RawQuery); err != nil {
+		return response{}, err
+	}
+	if q.outcome.APIVersion, err = apiVersion(q.query); err != nil {
+		return response{}, err
+	}
+	return q.route.handle(q)
+}
+
+// splitHost finds the vault's name in a Host header. suffix and port are what is left.
+func splitHost(hostport string, suffixes []string) (vault, suffix, port string, ok bool) {
+	host := hostport
+	if i := strings.LastIndexByte(hostport, ':'); i >= 0 {
+		host, port = hostport[:i], hostport[i+1:]
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return "", "", "", false
+		}
+	}
+	if port == "443" {
+		port = ""
+	}
+	if len(host) > 253 {
+		return "", "", "", false
+	}
+	host = strings.ToLower(host)
+	vault, rest, found := strings.Cut(host, ".")
+	if !found || vault == "" {
+		return "", "", "", false
+	}
+	for _, s := range suffixes {
+		if rest == s {
+			return vault, s, port, true
+		}
+	}
+	return "", "", "", false
+}
+
+// methodOf honours the verb override of Azure's documentation, for clients behind proxies that only let POST through.
+func methodOf(r *http.Request) string {
+	if r.Method == http.MethodPost {
+		for _, header := range []string{"X-HTTP-Method", "X-HTTP-Request"} {
+			switch m := strings.ToUpper(r.Header.Get(header)); m {
+			case http.MethodDelete, http.MethodPatch:
+				return m
+			}
+		}
+	}
+	return r.Method
+}
+
+func addressOf(remote string) string {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		return remote
+	}
+	return host
+}
+
+// setHeaders sets what every answer of a vault carries (contract §2).
+func (q *request) setHeaders() {
+	h := q.w.Header()
+	h["Cache-Control"] = []string{"no-cache"}
+	h["Pragma"] = []string{"no-cache"}
+	h["Expires"] = []string{"-1"}
+	h["X-Content-Type-Options"] = []string{"nosniff"}
+	h["Strict-Transport-Security"] = []string{"max-age=31536000;includeSubDomains"}
+	h["X-Ms-Keyvault-Region"] = []string{q.h.cfg.Region}
+	h["X-Ms-Keyvault-Service-Version"] = []string{ServiceVersion}
+	h["X-Ms-Keyvault-Network-Info"] = []string{networkInfo(q.outcome.Address)}
+	h["X-Ms-Request-Id"] = []string{audit.CorrelationID(q.ctx)}
+	if id := q.r.Header.Get("X-Ms-Client-Request-Id"); echoable(id) {
+		h["X-Ms-Client-Request-Id"] = []string{id}
+	}
+}
+
+func networkInfo(address string) string {
+	if a, err := netip.ParseAddr(address); err == nil && !a.Unmap().Is4() {
+		return "conn_type=Ipv6;addr=" + address + ";act_addr_fam=InterNetworkV6;"
+	}
+	return "conn_type=Ipv4;addr=" + address + ";act_addr_fam=InterNetwork;"
+}
+
+// echoable tells whether a client's request id is short and harmless enough to be sent back.
+func echoable(id string) bool {
+	if id == "" || len(id) > 128 {
+		return false
+	}
+	for i := range len(id) {
+		if c := id[i]; c <= ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// answer puts the outcome on record and then sends the answer, or the refusal.
+func (q *request) answer(resp response, err error) {
+	if err != nil {
+		resp = q.refusal(err)
+	}
+	q.outcome.Status, q.outcome.Err = resp.status, err
+	if err := q.h.cfg.Observe(q.ctx, &q.outcome); err != nil {
+		q.h.cfg.Logger.ErrorContext(q.ctx, "a request could not be put on record", "error", err)
+		resp = q.refusal(errNotRecorded)
+	}
+	h := q.w.Header()
+	if resp.body == nil {
+		q.w.WriteHeader(resp.status)
+		return
+	}
+	h["Content-Type"] = []string{"application/json; charset=utf-8"}
+	h["Content-Length"] = []string{strconv.Itoa(len(resp.body))}
+	q.w.WriteHeader(resp.status)
+	if _, err := q.w.Write(resp.body); err != nil && !errors.Is(err, context.Canceled) {
+		q.h.cfg.Logger.DebugContext(q.ctx, "the client did not take its answer", "error", err)
+	}
+}
+
+// objectURL is the URL of the object that the path names, for the record.
+func (q *request) objectURL() string {
+	if q.params.name == "" {
+		return ""
+	}
+	url := q.base + "/" + q.route.collection() + "/" + q.params.name
+	if q.params.version != "" {
+		url += "/" + q.params.version
+	}
+	return url
+}

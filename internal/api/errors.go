@@ -1,0 +1,138 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/strongroom/strongroom/internal/audit"
+	"github.com/strongroom/strongroom/internal/identity"
+	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/store"
+)
+
+// A wireError is a refusal that the wire itself makes, as it is answered.
+type wireError struct {
+	status      int
+	code, inner string
+	message     string
+}
+
+func (e *wireError) Error() string { return e.message }
+
+var (
+	errUnauthorized = &wireError{http.StatusUnauthorized, "Unauthorized", "",
+		"AKV10000: Request is missing a Bearer or PoP token."}
+	errThrottled = &wireError{http.StatusTooManyRequests, "Throttled", "", "Request was not processed because too many " +
+		"requests were received. Reason: VaultRequestTypeLimitReached"}
+	errNotRecorded = &wireError{http.StatusServiceUnavailable, "ServiceUnavailable", "",
+		"The request could not be put on record in the audit log, and nothing is done without a record. Try again later."}
+	errInternal = &wireError{http.StatusInternalServerError, "InternalServerError", "",
+		"The service failed. The operator finds the cause in the log under the request id of this answer."}
+)
+
+// kinds is the one table from a refusal's kind to its answer (contract §14).
+var kinds = map[keyvault.Kind]wireError{
+	keyvault.BadParameter:          {status: http.StatusBadRequest, code: "BadParameter"},
+	keyvault.VaultNotFound:         {status: http.StatusNotFound, code: "VaultNotFound"},
+	keyvault.NotFound:              {status: http.StatusNotFound, code: "NotFound"}, // with the kind of object in front
+	keyvault.AccessDenied:          {status: http.StatusForbidden, code: "Forbidden", inner: "ForbiddenByPolicy"},
+	keyvault.Disabled:              {status: http.StatusForbidden, code: "Forbidden", inner: "Disabled"},
+	keyvault.Managed:               {status: http.StatusForbidden, code: "Forbidden", inner: "ManagedByKeyVault"},
+	keyvault.PurgeProtected:        {status: http.StatusForbidden, code: "Forbidden"},
+	keyvault.NotDeleted:            {status: http.StatusBadRequest, code: "MethodNotAllowed", inner: "RequestNotAllowedOnNonDeletedObject"},
+	keyvault.DeletedButRecoverable: {status: http.StatusConflict, code: "Conflict", inner: "ObjectIsDeletedButRecoverable"},
+	keyvault.Conflict:              {status: http.StatusConflict, code: "Conflict"},
+}
+
+// objectWords are the kinds of objects as codes spell them: SecretNotFound, SecretDisabled, SecretManagedByKeyVault.
+var objectWords = map[keyvault.ObjectKind]string{keyvault.SecretKind: "Secret", keyvault.KeyKind: "Key"}
+
+// onWire maps any error to its answer. What nobody classified is a bare 500 whose cause is only in the log.
+func onWire(err error) *wireError {
+	var (
+		wire    *wireError
+		refused *keyvault.Error
+		token   *identity.TokenError
+		method  *methodError
+	)
+	switch {
+	case errors.As(err, &wire):
+		return wire
+	case errors.As(err, &refused):
+		e, ok := kinds[refused.Kind]
+		if !ok {
+			return errInternal
+		}
+		word := objectWords[refused.Object]
+		switch refused.Kind {
+		case keyvault.NotFound:
+			e.code = word + e.code
+		case keyvault.Disabled, keyvault.Managed:
+			e.inner = word + e.inner
+		}
+		e.message = refused.Message
+		return &e
+	case errors.As(err, &token):
+		return &wireError{http.StatusUnauthorized, "Unauthorized", "", token.Error()}
+	case errors.As(err, &method):
+		return &wireError{http.StatusMethodNotAllowed, "MethodNotAllowed", "", method.Error()}
+	case errors.Is(err, audit.ErrUnavailable):
+		return errNotRecorded
+	case errors.Is(err, store.ErrFull):
+		return &wireError{http.StatusServiceUnavailable, "ServiceUnavailable", "",
+			"The service's storage is full. Nothing was changed. Free space on it and try again."}
+	case errors.Is(err, store.ErrUnknown):
+		return &wireError{http.StatusServiceUnavailable, "ServiceUnavailable", "",
+			"The service's storage failed and it is not known whether the change was made. Look before you try again."}
+	case errors.Is(err, store.ErrClosed):
+		return &wireError{http.StatusServiceUnavailable, "ServiceUnavailable", "", "The service is shutting down. Try again."}
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return &wireError{http.StatusServiceUnavailable, "ServiceUnavailable", "",
+			"The service could not answer in time. Try again later."}
+	}
+	return errInternal
+}
+
+// refusal is the answer to an error, with the headers that belong to its status.
+func (q *request) refusal(err error) response {
+	e := onWire(err)
+	h := q.w.Header()
+	switch e.status {
+	case http.StatusUnauthorized:
+		h["WWW-Authenticate"] = []string{q.challenge()}
+	case http.StatusTooManyRequests:
+		h["Retry-After"] = []string{"1"}
+	case http.StatusMethodNotAllowed:
+		var method *methodError
+		if errors.As(err, &method) {
+			h["Allow"] = []string{strings.Join(method.allowed, ", ")}
+		}
+	case http.StatusInternalServerError:
+		q.h.cfg.Logger.ErrorContext(q.ctx, "a request failed", "operation", q.outcome.Operation, "error", err)
+	}
+	body := errorBody{Error: errorDetail{Code: e.code, Message: e.message}}
+	if e.inner != "" {
+		body.Error.Inner = &innerError{e.inner}
+	}
+	resp, err := jsonResponse(e.status, body)
+	if err != nil {
+		panic(err) // strings only
+	}
+	return resp
+}
+
+type errorBody struct {
+	Error errorDetail `json:"error"`
+}
+
+type errorDetail struct {
+	Code    string      `json:"code"`
+	Message string      `json:"message"`
+	Inner   *innerError `json:"innererror,omitempty"`
+}
+
+type innerError struct {
+	Code string `json:"code"`
+}

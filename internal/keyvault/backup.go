@@ -1,0 +1,257 @@
+package keyvault
+
+import (
+	"bytes"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/strongroom/strongroom/internal/identity"
+	"github.com/strongroom/strongroom/internal/store"
+)
+
+// Limits of a backup blob.
+const (
+	MaxBackupVersions = 500      // as Azure (contract §9)
+	MaxBackup         = 24 << 20 // bytes of a blob: 500 values of full size, as JSON, with room for tags
+)
+
+// secretBackupMagic begins every backup blob of a secret and is authenticated with it. Its last digit is the format.
+const secretBackupMagic = "\x19StrongroomSecretBackup-v1"
+
+const installKey = "install"
+
+// installRecord is what belongs to the installation as a whole and lives as long as it.
+type installRecord struct {
+	format
+	BackupKey []byte `json:"backupKey"`
+}
+
+// A backupKey seals the backups of single objects, which leave the store as files. It does not change when data keys
+// rotate: a backup must open as long as the installation lives.
+type backupKey []byte
+
+func loadBackupKey(tx store.Tx) (backupKey, error) {
+	rec, err := get[installRecord](tx, installKey)
+	if errors.Is(err, store.ErrNotFound) {
+		rec = &installRecord{format: format{recordFormat}, BackupKey: make([]byte, 32)}
+		rand.Read(rec.BackupKey)
+		err = put(tx, installKey, rec)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return rec.BackupKey, nil
+}
+
+func (k backupKey) aead(magic string) (cipher.AEAD, error) {
+	key, err := hkdf.Expand(sha256.New, k, "strongroom object backup v1\x00"+magic, 32)
+	if err != nil {
+		return nil, err
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+func (k backupKey) seal(magic string, plaintext []byte) ([]byte, error) {
+	aead, err := k.aead(magic)
+	if err != nil {
+		return nil, err
+	}
+	return aead.Seal([]byte(magic), nil, plaintext, []byte(magic)), nil
+}
+
+func (k backupKey) open(magic string, blob []byte) ([]byte, error) {
+	sealed, ok := bytes.CutPrefix(blob, []byte(magic))
+	if !ok {
+		return nil, badParameter("The backup is not one of a secret made by this product.")
+	}
+	aead, err := k.aead(magic)
+	if err != nil {
+		return nil, err
+	}
+	plaintext, err := aead.Open(nil, nil, sealed, []byte(magic))
+	if err != nil {
+		return nil, badParameter("The backup is damaged, was altered, or was made by another installation.")
+	}
+	return plaintext, nil
+}
+
+// secretBackup is the plaintext of a backup blob.
+type secretBackup struct {
+	format
+	TenantID string         `json:"tenantId"`
+	Name     string         `json:"name"`
+	Current  string         `json:"current"`
+	Versions []secretRecord `json:"versions"`
+}
+
+// BackupSecret returns a blob that holds all versions of a secret, with their values, encrypted so that only this
+// installation opens it.
+func (s *Service) BackupSecret(ctx context.Context, caller *identity.Caller, vault, name string) ([]byte, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	b := secretBackup{format: format{recordFormat}}
+	err := s.read(ctx, caller, vault, SecretBackup, func(r store.Reader, v *vaultRecord) error {
+		o, err := s.liveSecret(r, v, name, noSecret(name))
+		if err != nil {
+			return err
+		}
+		if o.Managed {
+			return managedSecret("backup")
+		}
+		if o.Versions > MaxBackupVersions {
+			return badParameter("The secret %s has %d versions; a backup holds %d at most.", name, o.Versions, MaxBackupVersions)
+		}
+		b.TenantID, b.Name, b.Current, b.Versions = v.TenantID, o.Name, o.Current, nil
+		for e, err := range r.Scan(versionPrefix(o.ID), store.PrefixEnd(versionPrefix(o.ID))) {
+			if err != nil {
+				return err
+			}
+			rec, err := decode[secretRecord](e.Value)
+			if err != nil {
+				return err
+			}
+			b.Versions = append(b.Versions, *rec)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	plaintext, err := json.Marshal(b)
+	if err != nil {
+		return nil, err
+	}
+	blob, err := s.backup.seal(secretBackupMagic, plaintext)
+	if err == nil && len(blob) > MaxBackup {
+		return nil, badParameter("The backup of the secret %s would have %d bytes; %d are allowed.", name, len(blob), MaxBackup)
+	}
+	return blob, err
+}
+
+func (s *Service) openSecretBackup(blob []byte) (*secretBackup, error) {
+	if len(blob) > MaxBackup {
+		return nil, badParameter("The backup has %d bytes; %d are allowed.", len(blob), MaxBackup)
+	}
+	plaintext, err := s.backup.open(secretBackupMagic, blob)
+	if err != nil {
+		return nil, err
+	}
+	b, err := decode[secretBackup](plaintext)
+	if err != nil {
+		// It is authentic, so this installation made it: a newer release, which the format says.
+		return nil, badParameter("The backup cannot be read: it %v.", err)
+	}
+	current := func(r secretRecord) bool { return r.Version == b.Current }
+	if checkName(b.Name) != nil || !slices.ContainsFunc(b.Versions, current) {
+		return nil, badParameter("The backup is incomplete.")
+	}
+	return b, nil
+}
+
+// RestoreSecret brings a backed-up secret back under its name, with all versions, their ids and times. The name must be
+// free, also among deleted secrets. However many versions there are, they become visible in one step.
+func (s *Service) RestoreSecret(ctx context.Context, caller *identity.Caller, vault string, blob []byte) (Secret, error) {
+	// Who may not restore learns nothing about the blob.
+	if err := s.announce(ctx, caller, vault, SecretRestore, ""); err != nil {
+		return Secret{}, err
+	}
+	b, err := s.openSecretBackup(blob)
+	if err != nil {
+		return Secret{}, err
+	}
+	o := objectRecord{format: format{recordFormat}, ID: newID(), Name: b.Name, Current: b.Current, Versions: len(b.Versions)}
+	err = s.commit(ctx, caller, vault, SecretRestore, func(tx store.Tx, v *vaultRecord) error {
+		if v.TenantID != b.TenantID {
+			return badParameter("The backup is of a vault in another tenant.")
+		}
+		if err := s.checkRestorable(tx, v, b); err != nil {
+			return err
+		}
+		return put(tx, garbageKey(o.ID), garbageRecord{
+			format: format{recordFormat}, After: s.now().Add(restoreTime).Unix(),
+		})
+	})
+	if err != nil {
+		return Secret{}, err
+	}
+	if err := s.writeVersions(ctx, o.ID, b.Versions); err != nil {
+		return Secret{}, err
+	}
+	var out Secret
+	err = s.commit(ctx, caller, vault, SecretRestore, func(tx store.Tx, v *vaultRecord) error {
+		if err := s.checkRestorable(tx, v, b); err != nil {
+			return err
+		}
+		mark, err := get[garbageRecord](tx, garbageKey(o.ID))
+		if errors.Is(err, store.ErrNotFound) || err == nil && mark.Collecting {
+			return &Error{Kind: Conflict, Object: SecretKind, Message: "The restore took too long and was given up. Try again."}
+		}
+		if err != nil {
+			return err
+		}
+		rec, err := get[secretRecord](tx, o.currentKey())
+		if err != nil {
+			return err
+		}
+		out = rec.secret(v, &o)
+		return errors.Join(tx.Delete(garbageKey(o.ID)), put(tx, objectKey(v, SecretKind, o.Name), o))
+	})
+	return out, err
+}
+
+// checkRestorable refuses a restore over a name that is in use, live or deleted.
+func (s *Service) checkRestorable(tx store.Tx, v *vaultRecord, b *secretBackup) error {
+	live, err := exists(tx, objectKey(v, SecretKind, b.Name))
+	if err != nil {
+		return err
+	}
+	deleted, err := exists(tx, deletedKey(v, SecretKind, b.Name))
+	if err != nil {
+		return err
+	}
+	if live || deleted {
+		return &Error{Kind: Conflict, Object: SecretKind, Message: fmt.Sprintf("There was a conflict restoring the secret "+
+			"'%s/%s'. A secret with this name exists in the vault, or is deleted and recoverable: delete and purge it first, "+
+			"or restore into another vault.", b.Name, b.Current)}
+	}
+	return nil
+}
+
+// writeVersions stores the versions of an object that nothing names yet, in as few transactions as their size allows.
+func (s *Service) writeVersions(ctx context.Context, objectID string, versions []secretRecord) error {
+	const maxBytes, maxCount = store.MaxBytes / 2, 50
+	for len(versions) > 0 {
+		n, size := 0, 0
+		for n < len(versions) && n < maxCount && size < maxBytes {
+			// JSON writes a byte as six at worst; tags are bounded far below.
+			size += 6*len(versions[n].Value) + 16<<10
+			n++
+		}
+		err := s.db.Update(ctx, func(tx store.Tx) error {
+			for _, rec := range versions[:n] {
+				if err := put(tx, versionKey(objectID, rec.Version), rec); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		versions = versions[n:]
+	}
+	return nil
+}

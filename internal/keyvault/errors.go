@@ -1,0 +1,37 @@
+package keyvault
+
+// A Kind is why an operation was refused. The edge maps each to one answer.
+type Kind int
+
+// The kinds of refusal.
+const (
+	BadParameter          Kind = iota + 1 // the request is wrong; Message says how
+	VaultNotFound                         // there is no such vault
+	NotFound                              // there is no such object or version
+	AccessDenied                          // the caller may not
+	Disabled                              // the version is disabled
+	Managed                               // the object belongs to a certificate
+	PurgeProtected                        // the vault forbids purging
+	NotDeleted                            // recover of an object that is not deleted
+	DeletedButRecoverable                 // the name belongs to a soft-deleted object
+	Conflict                              // something else exists, or was changed meanwhile
+)
+
+// An ObjectKind is the kind of an object in a vault.
+type ObjectKind string
+
+// The kinds of objects. Only secrets have operations in this release.
+const (
+	SecretKind ObjectKind = "secret"
+	KeyKind    ObjectKind = "key"
+)
+
+// An Error is a refusal, with the text for the caller.
+type Error struct {
+	Kind    Kind
+	Object  ObjectKind // which kind of object it is about, if any
+	Message string     // for the caller; holds no secret
+	Reason  string     // for the log: why access was denied
+}
+
+func (e *Error) Error() string { return e.Message }

@@ -1,0 +1,241 @@
+// Package keyvault is what a vault means: its objects, their versions, soft deletion, and who may touch them. Service
+// is the only door to an object: each of its methods authorises the caller, writes down what it is about to do, and only
+// then acts, in one transaction.
+//
+// The package knows the semantics of Azure Key Vault and nothing of its wire: no route, no JSON member of the API, no
+// HTTP status. What it cannot do it says with an *Error, whose Kind the edge maps to an answer.
+//
+// # What is stored
+//
+//	vault/<name>                            a vault; also while it is soft-deleted
+//	object/<vault id>/<kind>/<name>         a live object: which version is current
+//	deleted/<vault id>/<kind>/<name>        a soft-deleted object
+//	version/<object id>/<version>           one version of an object, live or deleted
+//	due/<time>/purge/<vault id>/<kind>/<name>   when a deleted object is to be purged
+//	due/<time>/purgevault/<name>            the same for a vault
+//	garbage/<object id>                     versions that belong to no object and will be removed
+//	install                                 what belongs to the installation as a whole
+//
+// Names stand in lower case, because Azure compares them so; the record keeps the spelling that was used first. An
+// object gets a random id when its name is first used, so a purged name is free at once while its versions are removed
+// in the background, and a restore becomes visible in one step however many versions it has.
+package keyvault
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/strongroom/strongroom/internal/audit"
+	"github.com/strongroom/strongroom/internal/authz"
+	"github.com/strongroom/strongroom/internal/identity"
+	"github.com/strongroom/strongroom/internal/seal"
+	"github.com/strongroom/strongroom/internal/store"
+)
+
+// Config is what a Service needs.
+type Config struct {
+	DB    *seal.DB
+	Audit *audit.Log
+	Now   func() time.Time // nil means time.Now
+}
+
+// A Service gives access to vaults and their objects. Its methods may be called concurrently, and several servers may
+// run one on the same store.
+type Service struct {
+	db    *seal.DB
+	audit *audit.Log
+	now   func() time.Time
+
+	vaults  *seal.Cache[vaultRecord]
+	objects *seal.Cache[objectRecord]
+	backup  backupKey
+}
+
+// Open returns a Service on cfg.DB, whose installation record it makes if there is none yet.
+func Open(ctx context.Context, cfg Config) (*Service, error) {
+	s := &Service{
+		db:      cfg.DB,
+		audit:   cfg.Audit,
+		now:     cfg.Now,
+		vaults:  seal.NewCache[vaultRecord](1024),
+		objects: seal.NewCache[objectRecord](8192),
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	err := s.db.Update(ctx, func(tx store.Tx) error {
+		var err error
+		s.backup, err = loadBackupKey(tx)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("keyvault: %w", err)
+	}
+	return s, nil
+}
+
+// An Operation is one thing that a caller can ask for.
+type Operation struct {
+	Name       string // as in Azure's audit log: "SecretGet"
+	Permission authz.Permission
+}
+
+// String returns the operation's name.
+func (o Operation) String() string { return o.Name }
+
+// authorize returns the vault if it exists and the caller may perform op in it.
+func (s *Service) authorize(r store.Reader, caller *identity.Caller, vault string, op Operation) (*vaultRecord, error) {
+	v, err := s.liveVault(r, vault)
+	if err != nil {
+		return nil, err
+	}
+	subject := authz.Subject{TenantID: caller.TenantID, ObjectID: caller.ObjectID, Groups: caller.Groups}
+	policy := authz.Policy{TenantID: v.TenantID, Administrators: v.Administrators}
+	if d := authz.Decide(policy, subject, op.Permission); !d.Allowed {
+		return nil, &Error{
+			Kind: AccessDenied,
+			Message: fmt.Sprintf("The user, group or application 'appid=%s;oid=%s;iss=%s' does not have %s permission on "+
+				"key vault '%s;location=%s'. For help resolving this issue, please see "+
+				"https://go.microsoft.com/fwlink/?linkid=2125287",
+				caller.AppID, caller.ObjectID, caller.Issuer, op.Permission, v.Name, v.Location),
+			Reason: d.Reason,
+		}
+	}
+	return v, nil
+}
+
+// read runs fn in the snapshot in which the caller was authorised.
+func (s *Service) read(ctx context.Context, caller *identity.Caller, vault string, op Operation,
+	fn func(r store.Reader, v *vaultRecord) error) error {
+	return s.db.View(ctx, func(r store.Reader) error {
+		v, err := s.authorize(r, caller, vault, op)
+		if err != nil {
+			return err
+		}
+		return fn(r, v)
+	})
+}
+
+// write runs fn in a transaction in which the caller is authorised once more, after the intent is on record. object
+// names what is about to change, for the record.
+func (s *Service) write(ctx context.Context, caller *identity.Caller, vault string, op Operation, object string,
+	fn func(tx store.Tx, v *vaultRecord) error) error {
+	if err := s.announce(ctx, caller, vault, op, object); err != nil {
+		return err
+	}
+	return s.commit(ctx, caller, vault, op, fn)
+}
+
+// announce authorises the caller and puts the intent on record. Nothing takes effect before.
+func (s *Service) announce(ctx context.Context, caller *identity.Caller, vault string, op Operation, object string) error {
+	var resource string
+	err := s.read(ctx, caller, vault, op, func(_ store.Reader, v *vaultRecord) error {
+		resource = v.resourceID()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.audit.Write(ctx, &audit.Record{
+		Time:          s.now(),
+		Category:      audit.Intent,
+		ResourceID:    resource,
+		Operation:     op.Name,
+		ObjectID:      caller.ObjectID,
+		UPN:           caller.UPN,
+		AppID:         caller.AppID,
+		CorrelationID: audit.CorrelationID(ctx),
+		ID:            object,
+	})
+}
+
+func (s *Service) commit(ctx context.Context, caller *identity.Caller, vault string, op Operation,
+	fn func(tx store.Tx, v *vaultRecord) error) error {
+	return s.db.Update(ctx, func(tx store.Tx) error {
+		v, err := s.authorize(tx, caller, vault, op)
+		if err != nil {
+			return err
+		}
+		return fn(tx, v)
+	})
+}
+
+// recordFormat is the version that every record of this package carries.
+const recordFormat = 1
+
+// format is embedded in each record. A record of a later release is refused by name instead of being misread.
+type format struct {
+	Format int `json:"v"`
+}
+
+func (f format) check() error {
+	if f.Format != recordFormat {
+		return fmt.Errorf("has format %d, this release knows %d: use a newer release", f.Format, recordFormat)
+	}
+	return nil
+}
+
+type record interface{ check() error }
+
+// decode reads a record strictly: what this release does not know it must not silently drop when it writes it back.
+func decode[T any, P interface {
+	*T
+	record
+}](plaintext []byte) (*T, error) {
+	v := P(new(T))
+	dec := json.NewDecoder(bytes.NewReader(plaintext))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		return nil, err
+	}
+	if err := v.check(); err != nil {
+		return nil, err
+	}
+	return (*T)(v), nil
+}
+
+// get reads and decodes the record at key.
+func get[T any, P interface {
+	*T
+	record
+}](r store.Reader, key string) (*T, error) {
+	plaintext, err := r.Get(key)
+	if err != nil {
+		return nil, err
+	}
+	v, err := decode[T, P](plaintext)
+	if err != nil {
+		return nil, &seal.RecordError{Key: key, Reason: err.Error()}
+	}
+	return v, nil
+}
+
+func put(tx store.Tx, key string, v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return tx.Put(key, raw)
+}
+
+// exists tells whether key holds a record, without opening it twice for the caller.
+func exists(r store.Reader, key string) (bool, error) {
+	_, err := r.Get(key)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// newID returns 128 random bits in hex: Azure's form of a version, and our form of an object id.
+func newID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}

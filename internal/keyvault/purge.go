@@ -1,0 +1,293 @@
+package keyvault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/strongroom/strongroom/internal/audit"
+	"github.com/strongroom/strongroom/internal/seal"
+	"github.com/strongroom/strongroom/internal/store"
+)
+
+// Times in keys have as many digits as the year 9999 needs, so that their byte order is their order in time.
+func dueTime(unix int64) string { return fmt.Sprintf("due/%012d/", unix) }
+
+func duePurgeKey(at int64, v *vaultRecord, kind ObjectKind, name string) string {
+	return dueTime(at) + "purge/" + v.ID + "/" + string(kind) + "/" + strings.ToLower(name)
+}
+
+func dueVaultKey(at int64, name string) string {
+	return dueTime(at) + "purgevault/" + strings.ToLower(name)
+}
+
+func garbageKey(id string) string { return "garbage/" + id }
+
+// The value of a due entry is the ARM resource id of the vault, for the audit log.
+
+// A garbageRecord marks the versions of an object, or everything in a vault, as nobody's. A restore marks its versions
+// so before it writes them and unmarks them in the step that makes them visible; if it dies, they are collected.
+type garbageRecord struct {
+	format
+	Vault      bool  `json:"vault,omitempty"`      // the id is a vault's
+	After      int64 `json:"after"`                // not before this time
+	Collecting bool  `json:"collecting,omitempty"` // removal has begun; the restore that made it is too late
+}
+
+// restoreTime is how long a restore may take before what it wrote counts as abandoned.
+const restoreTime = time.Hour
+
+// purgeObject removes a deleted object in one step and leaves its versions to the collector.
+func (s *Service) purgeObject(tx store.Tx, v *vaultRecord, kind ObjectKind, o *objectRecord) error {
+	return errors.Join(
+		tx.Delete(deletedKey(v, kind, o.Name)),
+		tx.Delete(duePurgeKey(o.PurgeAt, v, kind, o.Name)),
+		put(tx, garbageKey(o.ID), garbageRecord{format: format{recordFormat}, After: s.now().Unix()}),
+	)
+}
+
+// NextDue returns when the next purge is due; ok is false if none is planned.
+func (s *Service) NextDue(ctx context.Context) (at time.Time, ok bool, err error) {
+	err = s.db.View(ctx, func(r store.Reader) error {
+		for e, err := range r.Scan("due/", store.PrefixEnd("due/")) {
+			if err != nil {
+				return err
+			}
+			unix, _, err := parseDue(e.Key)
+			at, ok = time.Unix(unix, 0), err == nil
+			return err
+		}
+		return nil
+	})
+	return at, ok, err
+}
+
+func parseDue(key string) (unix int64, rest []string, err error) {
+	parts := strings.Split(key, "/")
+	if len(parts) < 4 {
+		return 0, nil, &seal.RecordError{Key: key, Reason: "is not a due entry"}
+	}
+	unix, err = strconv.ParseInt(parts[1], 10, 64)
+	if err != nil {
+		return 0, nil, &seal.RecordError{Key: key, Reason: "is not a due entry"}
+	}
+	return unix, parts[2:], nil
+}
+
+// PurgeDue purges everything whose retention has passed, and returns how much. Several servers may do it at once: each
+// purge re-checks and acts in one transaction.
+func (s *Service) PurgeDue(ctx context.Context) (int, error) {
+	const batch = 100
+	purged := 0
+	for {
+		var due []store.Entry
+		err := s.db.View(ctx, func(r store.Reader) error {
+			due = nil
+			// The end is exclusive, and an entry of this very second is due.
+			for e, err := range r.Scan("due/", dueTime(s.now().Unix()+1)) {
+				if err != nil {
+					return err
+				}
+				if due = append(due, e); len(due) == batch {
+					break
+				}
+			}
+			return nil
+		})
+		if err != nil || len(due) == 0 {
+			return purged, err
+		}
+		for _, e := range due {
+			did, err := s.purgeOne(ctx, e.Key, string(e.Value))
+			if err != nil {
+				return purged, err
+			}
+			if did {
+				purged++
+			}
+		}
+	}
+}
+
+// purgeOne carries out one due entry. It reports false if somebody else was first, or the object was recovered.
+func (s *Service) purgeOne(ctx context.Context, due, resource string) (bool, error) {
+	_, what, err := parseDue(due)
+	if err != nil {
+		return false, err
+	}
+	rec := audit.Record{Time: s.now(), Category: audit.Intent, ResourceID: resource, UPN: "retention", ID: what[len(what)-1]}
+	var act func(tx store.Tx) (bool, error)
+	switch {
+	case what[0] == "purge" && len(what) == 4:
+		rec.Operation = map[ObjectKind]string{SecretKind: "SecretPurge", KeyKind: "KeyPurge"}[ObjectKind(what[2])]
+		deleted := "deleted/" + strings.Join(what[1:], "/")
+		act = func(tx store.Tx) (bool, error) { return s.purgeDueObject(tx, due, deleted) }
+	case what[0] == "purgevault" && len(what) == 2:
+		rec.Operation = "VaultPurge"
+		act = func(tx store.Tx) (bool, error) { return s.purgeDueVault(tx, due, what[1]) }
+	default:
+		return false, &seal.RecordError{Key: due, Reason: "is not a due entry of this release"}
+	}
+	var did bool
+	err = s.recorded(ctx, rec, func() error {
+		return s.db.Update(ctx, func(tx store.Tx) error {
+			did = false
+			if still, err := exists(tx, due); err != nil || !still {
+				return err
+			}
+			var err error
+			did, err = act(tx)
+			return err
+		})
+	})
+	return did, err
+}
+
+// purgeDueObject re-checks that the object still is the deleted one of the entry, whose key holds the time.
+func (s *Service) purgeDueObject(tx store.Tx, due, deleted string) (bool, error) {
+	o, err := get[objectRecord](tx, deleted)
+	if errors.Is(err, store.ErrNotFound) { // purged with its vault
+		return false, tx.Delete(due)
+	}
+	if err != nil {
+		return false, err
+	}
+	at, _, err := parseDue(due)
+	if err != nil || o.PurgeAt != at {
+		return false, errors.Join(err, tx.Delete(due))
+	}
+	return true, errors.Join(
+		tx.Delete(due),
+		tx.Delete(deleted),
+		put(tx, garbageKey(o.ID), garbageRecord{format: format{recordFormat}, After: s.now().Unix()}),
+	)
+}
+
+func (s *Service) purgeDueVault(tx store.Tx, due, name string) (bool, error) {
+	v, err := s.loadVault(tx, name)
+	if isKind(err, VaultNotFound) {
+		return false, tx.Delete(due)
+	}
+	if err != nil {
+		return false, err
+	}
+	at, _, err := parseDue(due)
+	if err != nil || v.PurgeAt != at {
+		return false, errors.Join(err, tx.Delete(due))
+	}
+	return true, s.purgeVault(tx, v)
+}
+
+// CollectGarbage removes the versions that purges and dead restores left. It may run on several servers at once and be
+// stopped at any time.
+func (s *Service) CollectGarbage(ctx context.Context) error {
+	const batch = 100
+	from := "garbage/"
+	for {
+		var found []string
+		err := s.db.View(ctx, func(r store.Reader) error {
+			found = nil
+			for e, err := range r.Scan(from, store.PrefixEnd("garbage/")) {
+				if err != nil {
+					return err
+				}
+				rec, err := decode[garbageRecord](e.Value)
+				if err != nil {
+					return err
+				}
+				from = e.Key + "\x00"
+				if rec.After <= s.now().Unix() {
+					if found = append(found, e.Key); len(found) == batch {
+						break
+					}
+				}
+			}
+			return nil
+		})
+		if err != nil || len(found) == 0 {
+			return err
+		}
+		for _, key := range found {
+			if err := s.collect(ctx, key); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// collect claims one garbage record, so that a late restore cannot bring it back, and removes what it marks.
+func (s *Service) collect(ctx context.Context, key string) error {
+	id := strings.TrimPrefix(key, "garbage/")
+	var rec *garbageRecord
+	err := s.db.Update(ctx, func(tx store.Tx) error {
+		var err error
+		if rec, err = get[garbageRecord](tx, key); err != nil || rec.Collecting {
+			return err
+		}
+		rec.Collecting = true
+		return put(tx, key, rec)
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil // collected, or made visible, by somebody else
+	}
+	if err != nil {
+		return err
+	}
+	if !rec.Vault {
+		err = s.removeAll(ctx, versionPrefix(id), nil)
+	} else {
+		// The objects of a vault become garbage of their own, which the next round removes.
+		for _, prefix := range []string{"object/" + id + "/", "deleted/" + id + "/"} {
+			err = errors.Join(err, s.removeAll(ctx, prefix, func(tx store.Tx, e store.Entry) error {
+				o, err := decode[objectRecord](e.Value)
+				if err != nil {
+					return err
+				}
+				return put(tx, garbageKey(o.ID), garbageRecord{format: format{recordFormat}, After: s.now().Unix()})
+			}))
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return s.db.Update(ctx, func(tx store.Tx) error { return tx.Delete(key) })
+}
+
+// removeAll deletes everything below prefix in small transactions; also runs beside each deletion, in its transaction.
+func (s *Service) removeAll(ctx context.Context, prefix string, also func(store.Tx, store.Entry) error) error {
+	const batch = 50
+	for more := true; more; {
+		err := s.db.Update(ctx, func(tx store.Tx) error {
+			var entries []store.Entry
+			more = false
+			for e, err := range tx.Scan(prefix, store.PrefixEnd(prefix)) {
+				if err != nil {
+					return err
+				}
+				if len(entries) == batch {
+					more = true
+					break
+				}
+				entries = append(entries, e)
+			}
+			for _, e := range entries {
+				if also != nil {
+					if err := also(tx, e); err != nil {
+						return err
+					}
+				}
+				if err := tx.Delete(e.Key); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

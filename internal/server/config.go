@@ -1,0 +1,476 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Config is the configuration of a server. Its YAML form is what `strongroom serve --config` reads and `strongroom init`
+// writes; these comments are its manual. Unknown keys are errors. What is left out has the default named here, which is
+// always the safe choice.
+type Config struct {
+	// Domain is the domain below which everything answers: vaults at <name>.vault.<domain>, the token service at
+	// login.<domain>. Required.
+	Domain string `yaml:"domain"`
+
+	// Data is the folder of the database and the local files. A relative path counts from the configuration file's
+	// folder. It is made with mode 0700. Required.
+	Data string `yaml:"data"`
+
+	// Listen are the addresses for HTTPS, each an IP address and a port. Default: "0.0.0.0:443" and "[::]:443".
+	Listen []string `yaml:"listen"`
+
+	// Aliases are further domain suffixes below which vaults answer, for sites that point other names here: "vault.azure.net".
+	// Tokens for https://<alias> are accepted as well.
+	Aliases []string `yaml:"aliases"`
+
+	// TLS is the server's certificate.
+	TLS TLSConfig `yaml:"tls"`
+
+	// RootKey is the key that protects all others. It must not lie where the data lies, or whoever gets a copy of the one
+	// has the other too.
+	RootKey RootKeyConfig `yaml:"rootKey"`
+
+	// Audit is the audit log.
+	Audit AuditConfig `yaml:"audit"`
+
+	// Issuers are OpenID Connect issuers whose tokens the vaults accept, beside the embedded token service.
+	Issuers []IssuerConfig `yaml:"issuers"`
+
+	// ManagedIdentity are the endpoints from which programs on this machine get tokens without a credential of their own.
+	ManagedIdentity ManagedIdentityConfig `yaml:"managedIdentity"`
+
+	// Operations is the plain-HTTP listener for /healthz, /readyz, /metrics and /debug/pprof/.
+	Operations OperationsConfig `yaml:"operations"`
+
+	// Limits bound what clients can take.
+	Limits LimitsConfig `yaml:"limits"`
+
+	// Log is the operational log on standard error.
+	Log LogConfig `yaml:"log"`
+
+	// ChallengeTenant is what the challenge of a vault names as tenant: "id" (default) for the tenant's id, or "adfs" for
+	// clients that can be made to use this token service in no other way.
+	ChallengeTenant string `yaml:"challengeTenant"`
+
+	// Region is the location that vaults report. Default: "local".
+	Region string `yaml:"region"`
+}
+
+// TLSConfig names the certificate. With both files empty the installation's local certificate authority issues one, which
+// clients must be told to trust (<data>/ca.pem).
+type TLSConfig struct {
+	// Certificate is a PEM file with the certificate and its chain, leaf first. It is read again when it changes.
+	Certificate string `yaml:"certificate"`
+	// Key is a PEM file with its private key, readable by its owner only.
+	Key string `yaml:"key"`
+}
+
+// RootKeyConfig says where the root key comes from. Exactly one member is set.
+type RootKeyConfig struct {
+	// File holds the key, as `strongroom init` makes it, with mode 0600.
+	File string `yaml:"file"`
+	// Environment is the name of the variable that holds the key's text. It is removed from the environment once read.
+	Environment string `yaml:"environment"`
+	// PassphraseFile holds a passphrase in its first line, with mode 0600. It may be a pipe.
+	PassphraseFile string `yaml:"passphraseFile"`
+	// PassphraseEnvironment is the name of the variable that holds a passphrase. It is removed from the environment once read.
+	PassphraseEnvironment string `yaml:"passphraseEnvironment"`
+}
+
+// AuditConfig says where the audit log goes.
+type AuditConfig struct {
+	// File is the log's file, or "-" for standard output. Default: <data>/audit/audit.jsonl.
+	File string `yaml:"file"`
+	// Sync is how often written records are forced to the disk. "0s" means each record before its answer leaves.
+	// Default: "1s". A killed process loses no record in any case; a power loss loses at most this much.
+	Sync *time.Duration `yaml:"sync"`
+	// Timeout is how long a request waits for its record to be written before it is answered 503. Default: "5s".
+	Timeout time.Duration `yaml:"timeout"`
+}
+
+// IssuerConfig is an OpenID Connect issuer.
+type IssuerConfig struct {
+	// Issuer is its URL, exactly as in the tokens' iss claim. Keys are found through OpenID Connect Discovery.
+	Issuer string `yaml:"issuer"`
+	// Tenant is the tid claim that its tokens must have. Empty: they must have none.
+	Tenant string `yaml:"tenant"`
+	// Audiences are the aud claims that are accepted from it. At least one.
+	Audiences []string `yaml:"audiences"`
+	// Algorithms are the signature algorithms that it uses. Default: RS256.
+	Algorithms []string `yaml:"algorithms"`
+	// CA is a PEM file with the authorities that vouch for its HTTPS certificate. Default: the system's.
+	CA string `yaml:"ca"`
+	// FederationOnly says that its tokens are no good at a vault and serve only as federated credentials of applications.
+	FederationOnly bool `yaml:"federationOnly"`
+}
+
+// ManagedIdentityConfig are the managed-identity endpoints.
+type ManagedIdentityConfig struct {
+	// Listen is a loopback address and port for plain HTTP. Empty: none.
+	Listen string `yaml:"listen"`
+	// InsecureIMDS serves the shape of Azure's instance metadata service, which asks for no secret: every program on this machine
+	// becomes the identity.
+	InsecureIMDS bool `yaml:"insecureIMDS"`
+	// ArcTokenDirectory is where the shape of Azure Arc leaves its one-time secrets; clients insist on
+	// /var/opt/azcmagent/tokens. Empty: that shape is not served.
+	ArcTokenDirectory string `yaml:"arcTokenDirectory"`
+}
+
+// OperationsConfig is the operators' listener.
+type OperationsConfig struct {
+	// Listen is a loopback address and port. Default: "127.0.0.1:9443". "-" for none.
+	Listen string `yaml:"listen"`
+	// InsecureRemote allows an address that is not loopback. What is served there is not authenticated.
+	InsecureRemote bool `yaml:"insecureRemote"`
+}
+
+// LimitsConfig bounds what clients can take. Zero means the default.
+type LimitsConfig struct {
+	// Connections at a time. Default: 10000.
+	Connections int `yaml:"connections"`
+	// ConnectionsPerAddress of one client address. Default: 1000.
+	ConnectionsPerAddress int `yaml:"connectionsPerAddress"`
+	// RequestsPerPrincipal in flight at a time. Default: 256.
+	RequestsPerPrincipal int `yaml:"requestsPerPrincipal"`
+	// RequestTime for one request, from its header to its answer. Default: "30s".
+	RequestTime time.Duration `yaml:"requestTime"`
+	// ShutdownTime for requests that are in flight when the server is told to stop. Default: "30s".
+	ShutdownTime time.Duration `yaml:"shutdownTime"`
+}
+
+// LogConfig is the operational log.
+type LogConfig struct {
+	// Level is debug, info (default), warn or error.
+	Level string `yaml:"level"`
+	// Requests says whether each request gets a line. Default: true.
+	Requests *bool `yaml:"requests"`
+}
+
+// maxConfig bounds the configuration file.
+const maxConfig = 1 << 20
+
+// ReadConfig reads and checks a configuration file. Relative paths in it count from its folder.
+func ReadConfig(path string) (*Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, maxConfig))
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	cfg, err := ParseConfig(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	folder, err := filepath.Abs(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	cfg.resolve(folder)
+	if err := cfg.Check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return cfg, nil
+}
+
+// ParseConfig decodes a configuration strictly. An unknown key is an error that names its nearest neighbour.
+func ParseConfig(raw []byte) (*Config, error) {
+	var node yaml.Node
+	if err := yaml.Unmarshal(raw, &node); err != nil {
+		return nil, err
+	}
+	if len(node.Content) == 0 {
+		return nil, errors.New("the configuration is empty")
+	}
+	if err := checkKeys(node.Content[0], reflect.TypeFor[Config]()); err != nil {
+		return nil, err
+	}
+	var cfg Config
+	dec := yaml.NewDecoder(bytes.NewReader(raw))
+	dec.KnownFields(true)
+	if err := dec.Decode(&cfg); err != nil {
+		return nil, err
+	}
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, errors.New("the configuration has more than one document")
+	}
+	return &cfg, nil
+}
+
+// checkKeys compares the keys of node with the fields of t, so that a misspelt one is answered with the right spelling.
+func checkKeys(node *yaml.Node, t reflect.Type) error {
+	switch {
+	case t.Kind() == reflect.Pointer:
+		return checkKeys(node, t.Elem())
+	case t.Kind() == reflect.Slice && node.Kind == yaml.SequenceNode:
+		for _, element := range node.Content {
+			if err := checkKeys(element, t.Elem()); err != nil {
+				return err
+			}
+		}
+	case t.Kind() == reflect.Struct && node.Kind == yaml.MappingNode:
+		fields := make(map[string]reflect.Type)
+		for i := range t.NumField() {
+			fields[t.Field(i).Tag.Get("yaml")] = t.Field(i).Type
+		}
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			key := node.Content[i]
+			field, ok := fields[key.Value]
+			if !ok {
+				return fmt.Errorf("line %d: unknown key %q%s", key.Line, key.Value, nearest(key.Value, fields))
+			}
+			if err := checkKeys(node.Content[i+1], field); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func nearest(key string, fields map[string]reflect.Type) string {
+	names := make([]string, 0, len(fields))
+	for name := range fields {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	best, least := "", len(key)/2+2
+	for _, name := range names {
+		if d := distance(strings.ToLower(key), strings.ToLower(name)); d < least {
+			best, least = name, d
+		}
+	}
+	if best == "" {
+		return "; known are " + strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("; did you mean %q?", best)
+}
+
+// distance is Levenshtein's.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// resolve makes relative paths absolute and fills in the defaults.
+func (c *Config) resolve(folder string) {
+	for _, path := range []*string{&c.Data, &c.TLS.Certificate, &c.TLS.Key, &c.RootKey.File, &c.RootKey.PassphraseFile} {
+		resolvePath(path, folder)
+	}
+	if c.Audit.File != "-" {
+		resolvePath(&c.Audit.File, folder)
+	}
+	for i := range c.Issuers {
+		resolvePath(&c.Issuers[i].CA, folder)
+		if len(c.Issuers[i].Algorithms) == 0 {
+			c.Issuers[i].Algorithms = []string{"RS256"}
+		}
+	}
+	c.Domain = strings.ToLower(strings.TrimSuffix(c.Domain, "."))
+	for i, alias := range c.Aliases {
+		c.Aliases[i] = strings.ToLower(alias)
+	}
+	if len(c.Listen) == 0 {
+		c.Listen = []string{"0.0.0.0:443", "[::]:443"}
+	}
+	if c.Audit.File == "" && c.Data != "" {
+		c.Audit.File = filepath.Join(c.Data, "audit", "audit.jsonl")
+	}
+	if c.Audit.Sync == nil {
+		second := time.Second
+		c.Audit.Sync = &second
+	}
+	if c.Log.Requests == nil {
+		yes := true
+		c.Log.Requests = &yes
+	}
+	setDefault(&c.Audit.Timeout, 5*time.Second)
+	setDefault(&c.Operations.Listen, "127.0.0.1:9443")
+	setDefault(&c.Limits.Connections, 10000)
+	setDefault(&c.Limits.ConnectionsPerAddress, 1000)
+	setDefault(&c.Limits.RequestsPerPrincipal, 256)
+	setDefault(&c.Limits.RequestTime, 30*time.Second)
+	setDefault(&c.Limits.ShutdownTime, 30*time.Second)
+	setDefault(&c.Log.Level, "info")
+	setDefault(&c.ChallengeTenant, "id")
+	setDefault(&c.Region, "local")
+}
+
+func resolvePath(path *string, folder string) {
+	if *path != "" && !filepath.IsAbs(*path) {
+		*path = filepath.Join(folder, *path)
+	}
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+var domainName = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$`)
+
+// Check tells everything that is wrong with a configuration, after its defaults were filled in.
+func (c *Config) Check() error {
+	var wrong []error
+	bad := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
+	if !domainName.MatchString(c.Domain) || len(c.Domain) > 200 {
+		bad("domain: %q is not a domain name", c.Domain)
+	}
+	if c.Data == "" {
+		bad("data: the folder is missing")
+	}
+	for _, address := range c.Listen {
+		if _, err := parseListen(address); err != nil {
+			bad("listen: %w", err)
+		}
+	}
+	for _, alias := range c.Aliases {
+		if !domainName.MatchString(alias) {
+			bad("aliases: %q is not a domain name", alias)
+		}
+	}
+	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
+		bad("tls: certificate and key belong together")
+	}
+	if n := c.RootKey.sources(); n != 1 {
+		bad("rootKey: exactly one of file, environment, passphraseFile and passphraseEnvironment is needed, not %d", n)
+	}
+	if *c.Audit.Sync < 0 || *c.Audit.Sync > time.Minute {
+		bad("audit.sync: %v is not between 0s and 1m", *c.Audit.Sync)
+	}
+	if c.Audit.Timeout < 100*time.Millisecond || c.Audit.Timeout > time.Minute {
+		bad("audit.timeout: %v is not between 100ms and 1m", c.Audit.Timeout)
+	}
+	for i, issuer := range c.Issuers {
+		if err := issuer.check(); err != nil {
+			bad("issuers[%d]: %w", i, err)
+		}
+	}
+	if c.ManagedIdentity.Listen != "" {
+		if err := checkLoopback(c.ManagedIdentity.Listen); err != nil {
+			bad("managedIdentity.listen: %w", err)
+		}
+	}
+	if c.Operations.Listen != "-" && !c.Operations.InsecureRemote {
+		if err := checkLoopback(c.Operations.Listen); err != nil {
+			bad("operations.listen: %w; set operations.insecureRemote if you really want that", err)
+		}
+	}
+	for name, n := range map[string]int{
+		"connections": c.Limits.Connections, "connectionsPerAddress": c.Limits.ConnectionsPerAddress,
+		"requestsPerPrincipal": c.Limits.RequestsPerPrincipal,
+	} {
+		if n < 1 || n > 1_000_000 {
+			bad("limits.%s: %d is not between 1 and 1000000", name, n)
+		}
+	}
+	for name, d := range map[string]time.Duration{
+		"requestTime": c.Limits.RequestTime, "shutdownTime": c.Limits.ShutdownTime,
+	} {
+		if d < time.Second || d > time.Hour {
+			bad("limits.%s: %v is not between 1s and 1h", name, d)
+		}
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
+		bad("log.level: %q is not one of debug, info, warn, error", c.Log.Level)
+	}
+	if !slices.Contains([]string{"id", "adfs"}, c.ChallengeTenant) {
+		bad("challengeTenant: %q is neither id nor adfs", c.ChallengeTenant)
+	}
+	if !regexp.MustCompile(`^[a-zA-Z0-9 -]{1,64}$`).MatchString(c.Region) {
+		bad("region: %q is not a name of letters, digits, spaces and hyphens", c.Region)
+	}
+	return errors.Join(wrong...)
+}
+
+func (r RootKeyConfig) sources() (n int) {
+	for _, s := range []string{r.File, r.Environment, r.PassphraseFile, r.PassphraseEnvironment} {
+		if s != "" {
+			n++
+		}
+	}
+	return n
+}
+
+func (i IssuerConfig) check() error {
+	u, err := url.Parse(i.Issuer)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return fmt.Errorf("issuer: %q is not an https URL without query", i.Issuer)
+	}
+	if len(i.Audiences) == 0 && !i.FederationOnly {
+		return errors.New("audiences: at least one is needed")
+	}
+	for _, alg := range i.Algorithms {
+		if !slices.Contains([]string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"}, alg) {
+			return fmt.Errorf("algorithms: %q is not a signature algorithm with public keys", alg)
+		}
+	}
+	return nil
+}
+
+// parseListen accepts an IP address and a port; names would depend on who resolves them.
+func parseListen(address string) (netip.AddrPort, error) {
+	a, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return a, fmt.Errorf("%q is not an IP address and a port, such as 127.0.0.1:8443 or [::1]:8443", address)
+	}
+	return a, nil
+}
+
+func checkLoopback(address string) error {
+	a, err := parseListen(address)
+	if err != nil {
+		return err
+	}
+	if !a.Addr().IsLoopback() {
+		return fmt.Errorf("%s is not a loopback address", a.Addr())
+	}
+	return nil
+}
+
+// listenPort returns the port of the first HTTPS address, for URLs that are shown to people.
+func (c *Config) listenPort() string {
+	_, port, err := net.SplitHostPort(c.Listen[0])
+	if err != nil || port == "443" {
+		return ""
+	}
+	return port
+}
+
+// suffixes are the host names below which vaults answer.
+func (c *Config) suffixes() []string {
+	return append([]string{"vault." + c.Domain}, c.Aliases...)
+}
