@@ -144,35 +144,39 @@ func appendTime(b []byte, t time.Time) []byte {
 	}
 	year, month, day := t.Date()
 	hour, minute, second := t.Clock()
-	b = appendDigits(b, year, 4)
-	b = append(b, '-')
-	b = appendDigits(b, int(month), 2)
-	b = append(b, '-')
-	b = appendDigits(b, day, 2)
-	b = append(b, 'T')
-	b = appendDigits(b, hour, 2)
-	b = append(b, ':')
-	b = appendDigits(b, minute, 2)
-	b = append(b, ':')
-	b = appendDigits(b, second, 2)
-	b = append(b, '.')
-	b = appendDigits(b, t.Nanosecond()/100, 7)
+	b = appendTwo(b, year/100)
+	b = appendTwo(b, year%100)
+	b = appendTwo(append(b, '-'), int(month))
+	b = appendTwo(append(b, '-'), day)
+	b = appendTwo(append(b, 'T'), hour)
+	b = appendTwo(append(b, ':'), minute)
+	b = appendTwo(append(b, ':'), second)
+	ticks := t.Nanosecond() / 100
+	b = append(b, '.', byte('0'+ticks/1_000_000))
+	b = appendTwo(b, ticks/10_000%100)
+	b = appendTwo(b, ticks/100%100)
+	b = appendTwo(b, ticks%100)
 	return append(b, 'Z')
 }
 
-// appendDigits appends v with leading zeros.
-func appendDigits(b []byte, v, width int) []byte {
-	var d [8]byte
-	for i := width - 1; i >= 0; i-- {
-		d[i] = byte('0' + v%10)
-		v /= 10
-	}
-	return append(b, d[:width]...)
-}
+// appendTwo appends v, which is below 100, as two digits.
+func appendTwo(b []byte, v int) []byte { return append(b, byte('0'+v/10), byte('0'+v%10)) }
 
 // upper puts an encoded string in upper case, ASCII letters only. The letters of an escape sequence stay as they are.
 func upper(b []byte) {
-	for i := 0; i < len(b); i++ {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	done := 0
+	// Eight bytes at a time, while they are ASCII and none begins an escape sequence: a lane's top bit tells whether the
+	// byte reaches a bound, and moved down by two it is the bit between the cases.
+	for ; len(b)-done >= 8; done += 8 {
+		x := binary.LittleEndian.Uint64(b[done:])
+		if slash := x ^ ones*'\\'; (x|(slash-ones))&tops != 0 {
+			break
+		}
+		lower := (x + ones*(0x80-'a')) &^ (x + ones*(0x80-'z'-1)) & tops
+		binary.LittleEndian.PutUint64(b[done:], x^lower>>2)
+	}
+	for i := done; i < len(b); i++ {
 		switch c := b[i]; {
 		case 'a' <= c && c <= 'z':
 			b[i] = c - ('a' - 'A')

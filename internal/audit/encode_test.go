@@ -135,6 +135,20 @@ func TestPlainFindsEveryByteToEscape(t *testing.T) {
 	}
 }
 
+func TestUpperCase(t *testing.T) {
+	t.Parallel()
+	for c := range 256 {
+		for at := range 19 {
+			b := bytes.Repeat([]byte{'q'}, 19)
+			b[at] = byte(c)
+			want := strings.ToValidUTF8(upperASCII(string(b)), "\ufffd")
+			if got := decode(t, []byte(encode(Record{ResourceID: string(b)}))).ResourceID; got != want {
+				t.Fatalf("%q became %q", b, got)
+			}
+		}
+	}
+}
+
 func TestLongStringsAreCutAndTheLineStaysShort(t *testing.T) {
 	t.Parallel()
 	for _, unit := range []string{"a", "é", "😀", "\x00", "\xff", `"`, "\u2028", "a😀\x01"} {

@@ -86,7 +86,7 @@ type Log struct {
 	busySince  time.Time  // since when the writer owes an answer; zero while it is idle
 	armed      bool       // the watchdog's timer runs
 	watchdog   *time.Timer
-	space      chan struct{} // closed and replaced when the queue gets room
+	space      chan struct{} // closed when the queue gets room; nil while nobody waits for that
 	idle       bool          // the writer sleeps
 	blocked    bool          // the writer hangs in the sink
 	closed     bool
@@ -133,7 +133,6 @@ func Open(cfg Config) (*Log, error) {
 		pace:     cmp.Or(cfg.SyncEvery, time.Second),
 		wake:     make(chan struct{}, 1),
 		dirty:    make(chan struct{}, 1),
-		space:    make(chan struct{}),
 		drained:  make(chan struct{}),
 		finished: make(chan struct{}),
 		sink:     &sink{w: cfg.Writer},
@@ -326,6 +325,9 @@ func (l *Log) tryEnqueue(e *entry) (<-chan struct{}, error) {
 	}
 	if l.queueBytes+len(e.body) > l.cfg.QueueBytes {
 		defer l.mu.Unlock()
+		if l.space == nil {
+			l.space = make(chan struct{})
+		}
 		return l.space, nil
 	}
 	if len(l.queue) == 0 {
@@ -421,8 +423,7 @@ func (l *Log) Close() error {
 	l.mu.Lock()
 	l.closed = true
 	wake := l.takeIdle()
-	close(l.space)
-	l.space = make(chan struct{})
+	l.makeRoom()
 	l.mu.Unlock()
 	if wake {
 		l.wake <- struct{}{}
