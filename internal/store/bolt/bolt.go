@@ -17,7 +17,8 @@
 //     full disk is noticed before anything is written. The group is dropped, each of its Updates is tried once more by
 //     itself, and those that still do not fit get store.ErrFull. A file system that cannot reserve (copy-on-write) may
 //     refuse a data page in the first step; as long as the new root is not visible that is the same case. Reads go on, and
-//     so do writes once there is room. Even Delete needs a few free pages while it runs.
+//     so do writes once there is room. A deletion too needs free pages while it runs; the last few are kept for Updates
+//     that make the store smaller, so that a full store can be emptied.
 //   - Anything else that fails inside a commit, above all fdatasync: the whole group gets store.ErrUnknown and from then on
 //     Update returns ErrBroken until the file is opened again. After a failed fdatasync Linux marks the lost pages clean, so
 //     trying again would report a success that did not happen; and if the new root did reach the page cache, the list of
@@ -134,8 +135,8 @@ func (d *DB) openPath(path string) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			// bbolt may be unable to close itself now. Closing its file at least unlocks it.
-			err = errors.Join(fmt.Errorf("%w: %v", ErrDamaged, p), d.file.Close())
+			// bbolt may be unable to close itself now. Its mapping stays, and would keep the lock, so that is undone by hand.
+			err = errors.Join(fmt.Errorf("%w: %v", ErrDamaged, p), unlock(d.file), d.file.Close())
 		}
 	}()
 	_, statErr := os.Lstat(path)

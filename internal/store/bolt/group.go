@@ -185,6 +185,7 @@ func abandon(tx *bbolt.Tx) {
 // commitGroup commits what g holds; if setup is given that comes first, in a new transaction. bbolt may use what the file
 // has. If it needs more, it rolls back; then the file is grown and the same writes, on the same state, are done again.
 func (d *DB) commitGroup(g *group, setup func(*bbolt.Tx) error) error {
+	lastResort := false
 	for attempt := 0; ; attempt++ {
 		if g.tx == nil {
 			if err := g.replay(d.bolt, setup); err != nil {
@@ -203,7 +204,17 @@ func (d *DB) commitGroup(g *group, setup func(*bbolt.Tx) error) error {
 			return d.failed(id, err)
 		}
 		g.tx = nil
-		if err := d.grow(attempt); err != nil {
+		err = d.grow(attempt)
+		if errors.Is(err, store.ErrFull) && !lastResort {
+			shrinks, readErr := d.shrinks(g)
+			if !shrinks || readErr != nil {
+				return errors.Join(err, readErr)
+			}
+			lastResort, err = true, nil
+			d.useSpare()
+			defer func() { d.setSize(d.fileBytes.Load()) }()
+		}
+		if err != nil {
 			return err
 		}
 	}

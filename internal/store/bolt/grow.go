@@ -5,21 +5,56 @@ import (
 	"fmt"
 	"os"
 
+	"go.etcd.io/bbolt"
+
 	"github.com/strongroom/strongroom/internal/store"
 )
 
-// The file grows by a quarter of its size within these bounds, so that the syncs which that takes are rare and a small
-// store stays small.
 const (
+	// The file grows by a quarter of its size within these bounds, so that the syncs which that takes are rare and a small
+	// store stays small.
 	minGrow = 1 << 20
 	maxGrow = 64 << 20
+
+	// spare is how much at the end of the file is kept for commits that make the store smaller. Copy on write needs some
+	// pages before it gives any back: the path to each key that is deleted, and the list of free pages.
+	spare = 64 * pageSize
 )
 
-// setSize tells bbolt that the file has size bytes and that it may use no more. The caller holds the turn, and there is no
-// write transaction.
+// setSize tells bbolt that the file has size bytes and that it may use all but the spare ones. The caller holds the turn,
+// and there is no write transaction.
 func (d *DB) setSize(size int64) {
-	d.bolt.MaxSize = int(size)
+	d.bolt.MaxSize = int(max(size-spare, 1)) // zero would be no limit
 	d.fileBytes.Store(size)
+}
+
+// useSpare lets bbolt use the spare bytes as well, until setSize is called.
+func (d *DB) useSpare() {
+	d.bolt.MaxSize = int(d.fileBytes.Load())
+}
+
+// shrinks reports whether g leaves fewer bytes in the store than there are.
+func (d *DB) shrinks(g *group) (bool, error) {
+	change := 0
+	err := d.bolt.View(func(tx *bbolt.Tx) error {
+		data := tx.Bucket(dataBucket)
+		last := map[string]store.Entry{}
+		for _, writes := range g.applied {
+			for _, w := range writes {
+				last[w.Key] = w
+			}
+		}
+		for key, w := range last {
+			if old := data.Get([]byte(key)); old != nil {
+				change -= len(key) + len(old)
+			}
+			if w.Value != nil {
+				change += len(key) + len(w.Value)
+			}
+		}
+		return nil
+	})
+	return change < 0, err
 }
 
 // grow makes the file larger; attempt counts the calls for one commit, each of which adds more than the one before. The new

@@ -23,3 +23,8 @@ func reserve(f *os.File, off, n int64) error {
 		}
 	}
 }
+
+// unlock takes bbolt's lock off f.
+func unlock(f *os.File) error {
+	return unix.Flock(int(f.Fd()), unix.LOCK_UN)
+}
