@@ -13,7 +13,7 @@ import (
 
 // testSnapshot moves amounts between accounts while readers add them up, by Get and by Scan.
 func testSnapshot(t *testing.T, s suite) {
-	const accounts, amount, moves = 10, 100, 60
+	const accounts, amount, moves = 10, 100, 25
 	name := func(i int) string { return fmt.Sprint("account", i) }
 	s.update(t, func(tx store.Tx) error {
 		for i := range accounts {
