@@ -1,0 +1,111 @@
+package identity
+
+import (
+	"crypto/elliptic"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestCertificateAssertions(t *testing.T) {
+	t.Parallel()
+	in := install(t)
+	app := in.app(t)
+	now := in.clock.Now()
+	key, foreign := newRSA(t, 2048), newRSA(t, 2048)
+	der := selfSigned(t, key, now.Add(-time.Hour), now.Add(48*time.Hour))
+	foreignDER := selfSigned(t, foreign, now.Add(-time.Hour), now.Add(48*time.Hour))
+	credential, err := in.dir.AddCertificate(t.Context(), app.ClientID, "", der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	long, short := sha256.Sum256(der), sha1.Sum(der)
+	x5c := []string{base64.StdEncoding.EncodeToString(der)}
+	const aud = "https://login.example.org/t/oauth2/v2.0/token"
+	claims := object{
+		"aud": aud, "iss": app.ClientID, "sub": app.ClientID, "jti": "j1", "nbf": now.Unix(), "exp": now.Add(10 * time.Minute).Unix(),
+	}
+	verify := func(alg string, header, claims object, signer ...any) error {
+		header = with(header, object{"alg": alg, "typ": "JWT"})
+		signing := key
+		if len(signer) > 0 {
+			signing = foreign
+		}
+		token := mint(t, signing, alg, header, claims)
+		got, id, err := in.dir.VerifyCertificateAssertion(t.Context(), app.ClientID, token, func(a string) bool { return a == aud })
+		if err == nil && (got.ClientID != app.ClientID || id != credential.ID) {
+			t.Errorf("got %v and %s", got, id)
+		}
+		return err
+	}
+
+	for name, c := range map[string]struct {
+		alg    string
+		header object
+		claims object
+	}{
+		"Go":                {"PS256", object{"x5t#S256": base64.StdEncoding.EncodeToString(long[:])}, claims},
+		"Go, AD FS":         {"RS256", object{"x5t": base64.StdEncoding.EncodeToString(short[:]), "x5c": x5c}, claims},
+		"JavaScript":        {"PS256", object{"x5t#S256": base64.RawURLEncoding.EncodeToString(long[:])}, claims},
+		"Python":            {"RS256", object{"x5t": base64.URLEncoding.EncodeToString(short[:])}, with(claims, object{"nbf": nil, "iat": float64(now.Unix()) + 0.25, "exp": float64(now.Unix()) + 600.75})},
+		"only x5c":          {"RS256", object{"x5c": x5c}, claims},
+		"x5c text":          {"RS256", object{"x5t": base64.StdEncoding.EncodeToString(short[:])}, claims},
+		"kid hex":           {"RS256", object{"kid": strings.ToUpper(hex.EncodeToString(short[:]))}, claims},
+		"kid base64":        {"RS256", object{"kid": base64.RawURLEncoding.EncodeToString(long[:])}, claims},
+		"client id in caps": {"RS256", object{"x5c": x5c}, with(claims, object{"iss": strings.ToUpper(app.ClientID)})},
+		"list of audiences": {"RS256", object{"x5c": x5c}, with(claims, object{"aud": []string{"x", aud}})},
+		"a day ahead":       {"RS256", object{"x5c": x5c}, with(claims, object{"exp": now.Add(24 * time.Hour).Unix()})},
+	} {
+		// Twice, since a client whose connection broke sends the very same assertion again.
+		for range 2 {
+			if err := verify(c.alg, c.header, c.claims); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	good := object{"x5t#S256": base64.StdEncoding.EncodeToString(long[:])}
+	for name, c := range map[string]struct {
+		alg    string
+		header object
+		claims object
+	}{
+		"no name":           {"PS256", object{}, claims},
+		"other certificate": {"PS256", object{"x5t#S256": base64.StdEncoding.EncodeToString(make([]byte, 32))}, claims},
+		"names disagree":    {"PS256", with(good, object{"x5t": base64.StdEncoding.EncodeToString(make([]byte, 20))}), claims},
+		"x5c disagrees":     {"PS256", with(good, object{"x5c": []string{base64.StdEncoding.EncodeToString(foreignDER)}}), claims},
+		"short thumbprint":  {"PS256", object{"x5t#S256": "AAAA"}, claims},
+		"RS512":             {"RS512", good, claims},
+		"other iss":         {"PS256", good, with(claims, object{"iss": foreignTenant})},
+		"other sub":         {"PS256", good, with(claims, object{"sub": foreignTenant})},
+		"other aud":         {"PS256", good, with(claims, object{"aud": aud + "x"})},
+		"no aud":            {"PS256", good, with(claims, object{"aud": nil})},
+		"no exp":            {"PS256", good, with(claims, object{"exp": nil})},
+		"expired":           {"PS256", good, with(claims, object{"nbf": nil, "exp": now.Add(-time.Minute).Unix()})},
+		"far ahead":         {"PS256", good, with(claims, object{"exp": now.Add(25 * time.Hour).Unix()})},
+		"not yet":           {"PS256", good, with(claims, object{"nbf": now.Add(2 * time.Minute).Unix()})},
+	} {
+		if err := verify(c.alg, c.header, c.claims); !errors.Is(err, ErrBadAssertion) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	if err := verify("PS256", good, claims, "foreign"); !errors.Is(err, ErrBadAssertion) {
+		t.Errorf("foreign key under the registered name: %v", err)
+	}
+	if err := verify("RS256", object{"x5c": []string{base64.StdEncoding.EncodeToString(foreignDER)}}, claims, "foreign"); !errors.Is(err, ErrBadAssertion) {
+		t.Errorf("foreign key with its own certificate: %v", err)
+	}
+	ec := newEC(t, elliptic.P256())
+	token := mint(t, ec, "ES256", with(good, object{"alg": "ES256"}), claims)
+	if _, _, err := in.dir.VerifyCertificateAssertion(t.Context(), app.ClientID, token, func(string) bool { return true }); !errors.Is(err, ErrBadAssertion) {
+		t.Errorf("ES256: %v", err)
+	}
+	in.clock.Advance(48 * time.Hour)
+	if err := verify("PS256", good, with(claims, object{"nbf": nil, "exp": in.clock.Now().Add(time.Minute).Unix()})); !errors.Is(err, ErrBadAssertion) {
+		t.Errorf("expired certificate: %v", err)
+	}
+}
