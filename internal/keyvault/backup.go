@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/google/uuid"
+
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/store"
 )
@@ -31,24 +33,27 @@ const installKey = "install"
 // installRecord is what belongs to the installation as a whole and lives as long as it.
 type installRecord struct {
 	format
-	BackupKey []byte `json:"backupKey"`
+	SubscriptionID string `json:"subscriptionId"` // stands in the ARM ids of everything
+	BackupKey      []byte `json:"backupKey"`
 }
 
 // A backupKey seals the backups of single objects, which leave the store as files. It does not change when data keys
 // rotate: a backup must open as long as the installation lives.
 type backupKey []byte
 
-func loadBackupKey(tx store.Tx) (backupKey, error) {
+// loadInstallation returns the installation's record, made anew in a new store.
+func loadInstallation(tx store.Tx) (*installRecord, error) {
 	rec, err := get[installRecord](tx, installKey)
 	if errors.Is(err, store.ErrNotFound) {
-		rec = &installRecord{format: format{recordFormat}, BackupKey: make([]byte, 32)}
+		rec = &installRecord{
+			format:         format{recordFormat},
+			SubscriptionID: uuid.NewString(),
+			BackupKey:      make([]byte, 32),
+		}
 		rand.Read(rec.BackupKey)
 		err = put(tx, installKey, rec)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return rec.BackupKey, nil
+	return rec, err
 }
 
 func (k backupKey) aead(magic string) (cipher.AEAD, error) {

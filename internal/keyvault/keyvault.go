@@ -54,8 +54,13 @@ type Service struct {
 
 	vaults  *seal.Cache[vaultRecord]
 	objects *seal.Cache[objectRecord]
-	backup  backupKey
+
+	backup       backupKey // never changes
+	subscription string    // never changes
 }
+
+// SubscriptionID returns the subscription under which the installation's vaults have their ARM ids.
+func (s *Service) SubscriptionID() string { return s.subscription }
 
 // Open returns a Service on cfg.DB, whose installation record it makes if there is none yet.
 func Open(ctx context.Context, cfg Config) (*Service, error) {
@@ -70,9 +75,12 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 		s.now = time.Now
 	}
 	err := s.db.Update(ctx, func(tx store.Tx) error {
-		var err error
-		s.backup, err = loadBackupKey(tx)
-		return err
+		rec, err := loadInstallation(tx)
+		if err != nil {
+			return err
+		}
+		s.backup, s.subscription = rec.BackupKey, rec.SubscriptionID
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("keyvault: %w", err)

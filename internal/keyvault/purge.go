@@ -132,7 +132,7 @@ func (s *Service) purgeOne(ctx context.Context, due, resource string) (bool, err
 		return false, &seal.RecordError{Key: due, Reason: "is not a due entry of this release"}
 	}
 	var did bool
-	err = s.recorded(ctx, rec, func() error {
+	err = s.Recorded(ctx, rec, func() error {
 		return s.db.Update(ctx, func(tx store.Tx) error {
 			did = false
 			if still, err := exists(tx, due); err != nil || !still {

@@ -329,11 +329,11 @@ func (s *Service) operate(ctx context.Context, op Operator, name, vault, resourc
 		CorrelationID: audit.CorrelationID(ctx),
 		ID:            vault,
 	}
-	return s.recorded(ctx, rec, func() error { return s.db.Update(ctx, fn) })
+	return s.Recorded(ctx, rec, func() error { return s.db.Update(ctx, fn) })
 }
 
-// recorded runs act between an intent and an outcome record, for work that no request stands behind.
-func (s *Service) recorded(ctx context.Context, rec audit.Record, act func() error) error {
+// Recorded runs act between an intent and an outcome record, for work that no request stands behind.
+func (s *Service) Recorded(ctx context.Context, rec audit.Record, act func() error) error {
 	if err := s.audit.Write(ctx, &rec); err != nil {
 		return err
 	}

@@ -474,3 +474,18 @@ func (c *Config) listenPort() string {
 func (c *Config) suffixes() []string {
 	return append([]string{"vault." + c.Domain}, c.Aliases...)
 }
+
+// Merge overlays a configuration with what raw says, as ParseConfig reads it. Nothing in raw changes nothing.
+func (c *Config) Merge(raw []byte) error {
+	if len(bytes.TrimSpace(raw)) == 0 {
+		return nil
+	}
+	if _, err := ParseConfig(raw); err != nil {
+		return err
+	}
+	if err := yaml.Unmarshal(raw, c); err != nil {
+		return err
+	}
+	c.resolve(c.Data)
+	return c.Check()
+}

@@ -1,0 +1,408 @@
+package server
+
+import (
+	"context"
+	"crypto/fips140"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/strongroom/strongroom/internal/admin"
+	"github.com/strongroom/strongroom/internal/audit"
+	"github.com/strongroom/strongroom/internal/identity"
+	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/seal"
+)
+
+// operator is who the audit log names for what comes through the administration socket. The file system has decided
+// that he may.
+var operator = keyvault.Operator{Name: "local operator"}
+
+// resourceGroup holds the vaults that were made locally.
+const resourceGroup = "strongroom"
+
+// maxAdminBody bounds a message to the administration socket.
+const maxAdminBody = 256 << 10
+
+// adminHandler serves the administration socket.
+func (s *Server) adminHandler() http.Handler {
+	mux := http.NewServeMux()
+	handle := func(pattern string, f func(r *http.Request) (any, error)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			r = r.WithContext(audit.WithCorrelationID(r.Context(), newRequestID()))
+			r.Body = http.MaxBytesReader(w, r.Body, maxAdminBody)
+			out, err := f(r)
+			if err != nil {
+				writeJSON(w, adminStatus(err), admin.Error{Message: err.Error()})
+				return
+			}
+			writeJSON(w, http.StatusOK, out)
+		})
+	}
+	handle("GET /status", func(*http.Request) (any, error) { return s.Status(), nil })
+
+	handle("GET /vaults", s.listVaults)
+	handle("POST /vaults", s.createVault)
+	handle("GET /vaults/{name}", s.vaultAction(func(ctx context.Context, name string) (keyvault.Vault, error) {
+		return s.vaults.GetVault(ctx, name)
+	}))
+	handle("DELETE /vaults/{name}", s.vaultAction(func(ctx context.Context, name string) (keyvault.Vault, error) {
+		return s.vaults.DeleteVault(ctx, operator, name)
+	}))
+	handle("POST /vaults/{name}/recover", s.vaultAction(func(ctx context.Context, name string) (keyvault.Vault, error) {
+		return s.vaults.RecoverVault(ctx, operator, name)
+	}))
+	handle("POST /vaults/{name}/purge", func(r *http.Request) (any, error) {
+		return nil, s.vaults.PurgeVault(r.Context(), operator, r.PathValue("name"))
+	})
+
+	handle("GET /apps", s.listApps)
+	handle("POST /apps", s.createApp)
+	handle("GET /apps/{id}", func(r *http.Request) (any, error) {
+		app, err := s.directory.Application(r.Context(), r.PathValue("id"))
+		return appOut(app), err
+	})
+	handle("DELETE /apps/{id}", func(r *http.Request) (any, error) {
+		return nil, s.operated(r.Context(), "AppDelete", r.PathValue("id"), func() error {
+			return s.directory.DeleteApplication(r.Context(), r.PathValue("id"))
+		})
+	})
+	handle("POST /apps/{id}/credentials", s.addCredential)
+	handle("DELETE /apps/{id}/credentials/{credential}", func(r *http.Request) (any, error) {
+		return nil, s.operated(r.Context(), "AppCredentialDelete", r.PathValue("id"), func() error {
+			return s.directory.RemoveCredential(r.Context(), r.PathValue("id"), r.PathValue("credential"))
+		})
+	})
+	handle("POST /tokens/rotate", func(r *http.Request) (any, error) {
+		var kid string
+		err := s.operated(r.Context(), "TokenSigningKeyRotate", "", func() (err error) {
+			kid, err = s.authority.RotateSigningKey(r.Context())
+			return err
+		})
+		return map[string]string{"kid": kid}, err
+	})
+
+	handle("GET /seal", func(r *http.Request) (any, error) { return s.sealStatus(r.Context()) })
+	handle("POST /seal/rotate", func(r *http.Request) (any, error) {
+		err := s.operated(r.Context(), "SealRotate", "", func() error {
+			_, err := s.db.Rotate(r.Context())
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		return s.sealStatus(r.Context())
+	})
+	handle("POST /seal/reseal", func(r *http.Request) (any, error) {
+		err := s.operated(r.Context(), "SealReseal", "", func() error { return s.db.Reseal(r.Context(), nil) })
+		if err != nil {
+			return nil, err
+		}
+		return s.sealStatus(r.Context())
+	})
+	handle("POST /seal/root", s.changeRoot)
+	handle("POST /verify", func(r *http.Request) (any, error) { return s.verifyStore(r.Context()) })
+	handle("GET /audit/head", func(r *http.Request) (any, error) {
+		h := s.audit.Head()
+		return admin.Head{Seq: h.Seq, Hash: h.Hash, File: s.cfg.Audit.File}, nil
+	})
+	return mux
+}
+
+// badRequest is a message to the socket that makes no sense.
+type badRequest struct{ text string }
+
+func (e *badRequest) Error() string { return e.text }
+
+func adminStatus(err error) int {
+	var (
+		vault *keyvault.Error
+		ident *identity.Error
+		bad   *badRequest
+	)
+	switch {
+	case errors.As(err, &bad):
+		return http.StatusBadRequest
+	case errors.As(err, &vault):
+		switch vault.Kind {
+		case keyvault.VaultNotFound, keyvault.NotFound:
+			return http.StatusNotFound
+		case keyvault.Conflict:
+			return http.StatusConflict
+		case keyvault.PurgeProtected:
+			return http.StatusForbidden
+		}
+		return http.StatusBadRequest
+	case errors.As(err, &ident):
+		if identity.IsNotFound(err) {
+			return http.StatusNotFound
+		}
+		return http.StatusBadRequest
+	}
+	return http.StatusInternalServerError
+}
+
+func decodeAdmin(r *http.Request, into any) error {
+	dec := json.NewDecoder(r.Body)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil && !errors.Is(err, io.EOF) {
+		return &badRequest{"the message is malformed: " + err.Error()}
+	}
+	return nil
+}
+
+// Status returns what the server says about itself.
+func (s *Server) Status() admin.Status {
+	st := admin.Status{
+		Version:        Version(),
+		Domain:         s.cfg.Domain,
+		Listen:         addresses(s.https),
+		Port:           s.Port(),
+		Suffix:         s.cfg.suffixes()[0],
+		TenantID:       s.directory.TenantID(),
+		SubscriptionID: s.vaults.SubscriptionID(),
+		FIPS:           fips140.Enabled(),
+		FIPSOnly:       fips140.Enforced(),
+	}
+	if s.cfg.TLS.Certificate == "" {
+		st.CAFile = s.CAFile()
+	}
+	if s.identity != nil {
+		st.IdentityEndpoint = "http://" + s.identity.Addr().String() + "/msi/token"
+	}
+	if s.ops != nil {
+		st.Operations = "http://" + s.ops.Addr().String()
+	}
+	return st
+}
+
+// VaultURL is the URL of a vault, with a trailing slash as Azure writes it.
+func (s *Server) VaultURL(name string) string {
+	return "https://" + withPort(strings.ToLower(name)+"."+s.cfg.suffixes()[0], s.Port()) + "/"
+}
+
+func (s *Server) vaultOut(v keyvault.Vault) admin.Vault {
+	out := admin.Vault{
+		Name: v.Name,
+		ResourceID: "/subscriptions/" + v.SubscriptionID + "/resourceGroups/" + v.ResourceGroup +
+			"/providers/Microsoft.KeyVault/vaults/" + v.Name,
+		URL:             s.VaultURL(v.Name),
+		TenantID:        v.TenantID,
+		Location:        v.Location,
+		RetentionDays:   v.RetentionDays,
+		PurgeProtection: v.PurgeProtection,
+		Administrators:  v.Administrators,
+		Created:         v.Created,
+	}
+	if !v.Deleted.IsZero() {
+		out.Deleted, out.ScheduledPurge = &v.Deleted, &v.ScheduledPurge
+	}
+	return out
+}
+
+func (s *Server) listVaults(r *http.Request) (any, error) {
+	vaults, err := s.vaults.ListVaults(r.Context())
+	out := make([]admin.Vault, 0, len(vaults))
+	for _, v := range vaults {
+		out = append(out, s.vaultOut(v))
+	}
+	return out, err
+}
+
+func (s *Server) createVault(r *http.Request) (any, error) {
+	var in admin.Vault
+	if err := decodeAdmin(r, &in); err != nil {
+		return nil, err
+	}
+	v, err := s.vaults.CreateVault(r.Context(), operator, s.newVault(in))
+	return s.vaultOut(v), err
+}
+
+func (s *state) newVault(in admin.Vault) keyvault.Vault {
+	return keyvault.Vault{
+		Name:            in.Name,
+		TenantID:        s.directory.TenantID(),
+		SubscriptionID:  s.vaults.SubscriptionID(),
+		ResourceGroup:   resourceGroup,
+		Location:        s.cfg.Region,
+		RetentionDays:   in.RetentionDays,
+		PurgeProtection: in.PurgeProtection,
+		Administrators:  in.Administrators,
+	}
+}
+
+func (s *Server) vaultAction(act func(ctx context.Context, name string) (keyvault.Vault, error)) func(*http.Request) (any, error) {
+	return func(r *http.Request) (any, error) {
+		v, err := act(r.Context(), r.PathValue("name"))
+		return s.vaultOut(v), err
+	}
+}
+
+// operated puts an operator's act on principals or keys on record, before and after.
+func (s *state) operated(ctx context.Context, operation, id string, act func() error) error {
+	return s.vaults.Recorded(ctx, audit.Record{
+		Time:          s.now(),
+		Category:      audit.Intent,
+		ResourceID:    "/tenants/" + s.directory.TenantID(),
+		Operation:     operation,
+		UPN:           operator.Name,
+		CorrelationID: audit.CorrelationID(ctx),
+		ID:            id,
+	}, act)
+}
+
+func appOut(app *identity.Application) admin.App {
+	if app == nil {
+		return admin.App{}
+	}
+	out := admin.App{
+		ClientID: app.ClientID, ObjectID: app.ObjectID, DisplayName: app.DisplayName,
+		Kind: string(app.Kind), Created: app.Created,
+	}
+	for _, c := range app.Credentials {
+		out.Credentials = append(out.Credentials, credentialOut(&c))
+	}
+	return out
+}
+
+func credentialOut(c *identity.Credential) admin.Credential {
+	out := admin.Credential{
+		ID: c.ID, Type: string(c.Type), DisplayName: c.DisplayName, Hint: c.Hint, Created: c.Created,
+		Thumbprint: c.Thumbprint, Issuer: c.Issuer, Subject: c.Subject, Audience: c.Audience,
+	}
+	if !c.Expires.IsZero() {
+		out.Expires = &c.Expires
+	}
+	return out
+}
+
+func (s *Server) listApps(r *http.Request) (any, error) {
+	out := []admin.App{}
+	for next := ""; ; {
+		page, after, err := s.directory.Applications(r.Context(), next, identity.MaxPage)
+		if err != nil {
+			return nil, err
+		}
+		for _, app := range page {
+			out = append(out, appOut(app))
+		}
+		if next = after; next == "" {
+			return out, nil
+		}
+	}
+}
+
+func (s *Server) createApp(r *http.Request) (any, error) {
+	var in admin.App
+	if err := decodeAdmin(r, &in); err != nil {
+		return nil, err
+	}
+	var app *identity.Application
+	err := s.operated(r.Context(), "AppCreate", in.DisplayName, func() (err error) {
+		app, err = s.directory.CreateApplication(r.Context(), identity.NewApplication{
+			ClientID: in.ClientID, ObjectID: in.ObjectID, DisplayName: in.DisplayName, Kind: identity.ApplicationKind(in.Kind),
+		})
+		return err
+	})
+	return appOut(app), err
+}
+
+func (s *Server) addCredential(r *http.Request) (any, error) {
+	var in admin.NewCredential
+	if err := decodeAdmin(r, &in); err != nil {
+		return nil, err
+	}
+	var out admin.Credential
+	err := s.operated(r.Context(), "AppCredentialAdd", r.PathValue("id"), func() (err error) {
+		out, err = s.newCredential(r.Context(), r.PathValue("id"), in)
+		return err
+	})
+	return out, err
+}
+
+func (s *state) newCredential(ctx context.Context, clientID string, in admin.NewCredential) (admin.Credential, error) {
+	var (
+		c      *identity.Credential
+		secret identity.Secret
+		err    error
+	)
+	switch identity.CredentialType(in.Type) {
+	case identity.CredentialSecret:
+		c, secret, err = s.directory.AddClientSecret(ctx, clientID, in.DisplayName, time.Duration(in.Days)*24*time.Hour)
+	case identity.CredentialHeader:
+		c, secret, err = s.directory.AddIdentityHeader(ctx, clientID, in.DisplayName)
+	case identity.CredentialCertificate:
+		block, _ := pem.Decode([]byte(in.Certificate))
+		if block == nil || block.Type != "CERTIFICATE" {
+			return admin.Credential{}, &badRequest{"the certificate is not PEM"}
+		}
+		c, err = s.directory.AddCertificate(ctx, clientID, in.DisplayName, pem.EncodeToMemory(block))
+	case identity.CredentialFederated:
+		c, err = s.directory.AddFederatedCredential(ctx, clientID, in.DisplayName, in.Issuer, in.Subject, in.Audience)
+	default:
+		return admin.Credential{}, &badRequest{fmt.Sprintf("there is no credential of type %.32q", in.Type)}
+	}
+	if err != nil {
+		return admin.Credential{}, err
+	}
+	out := credentialOut(c)
+	out.Secret = secret.Reveal()
+	return out, nil
+}
+
+func (s *state) sealStatus(ctx context.Context) (admin.Seal, error) {
+	st, err := s.db.Status(ctx)
+	out := admin.Seal{Root: st.Root, Primary: st.Primary}
+	for _, k := range st.Keys {
+		out.Keys = append(out.Keys, admin.SealKey(k))
+	}
+	return out, err
+}
+
+func (s *Server) changeRoot(r *http.Request) (any, error) {
+	var in admin.NewRoot
+	if err := decodeAdmin(r, &in); err != nil {
+		return nil, err
+	}
+	source := RootKeyConfig{File: in.File, PassphraseFile: in.PassphraseFile}
+	if source.sources() != 1 {
+		return nil, &badRequest{"exactly one new root key is needed"}
+	}
+	root, err := source.open()
+	if err != nil {
+		return nil, &badRequest{err.Error()}
+	}
+	err = s.operated(r.Context(), "SealChangeRoot", root.ID(), func() error { return s.db.ChangeRoot(r.Context(), root) })
+	if err != nil {
+		return nil, err
+	}
+	return s.sealStatus(r.Context())
+}
+
+// verifyStore opens every record of the store and reads it with the code that would use it.
+func (s *state) verifyStore(ctx context.Context) (admin.Verification, error) {
+	const listed = 100
+	var out admin.Verification
+	err := s.db.Walk(ctx, func(key string, value []byte, err error) error {
+		out.Records++
+		if err == nil {
+			err = keyvault.CheckRecord(key, value)
+		}
+		if err != nil {
+			var record *seal.RecordError
+			if !errors.As(err, &record) {
+				err = &seal.RecordError{Key: key, Reason: err.Error()}
+			}
+			if out.Bad++; len(out.Errors) < listed {
+				out.Errors = append(out.Errors, err.Error())
+			}
+		}
+		return nil
+	})
+	return out, err
+}

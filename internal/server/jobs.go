@@ -1,0 +1,51 @@
+package server
+
+import (
+	"context"
+	"runtime/debug"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/strongroom/strongroom/internal/jobs"
+)
+
+// jobs is the work that no request stands behind.
+func (s *Server) jobs() []jobs.Job {
+	return []jobs.Job{
+		{Name: "purge", Every: time.Minute, Do: s.purgeJob},
+		{Name: "signing keys", Every: 10 * time.Minute, Do: func(ctx context.Context) (time.Time, error) {
+			return time.Time{}, s.authority.Tick(ctx, s.now())
+		}},
+		// After a rotation of the data keys, records move to the new one while nobody waits for them.
+		{Name: "reseal", Every: 10 * time.Minute, Do: func(ctx context.Context) (time.Time, error) {
+			return time.Time{}, s.db.Reseal(ctx, nil)
+		}},
+	}
+}
+
+// purgeJob purges what is due and removes what purges and dead restores left behind.
+func (s *Server) purgeJob(ctx context.Context) (time.Time, error) {
+	if _, err := s.vaults.PurgeDue(ctx); err != nil {
+		return time.Time{}, err
+	}
+	if err := s.vaults.CollectGarbage(ctx); err != nil {
+		return time.Time{}, err
+	}
+	next, ok, err := s.vaults.NextDue(ctx)
+	if !ok {
+		next = time.Time{}
+	}
+	return next, err
+}
+
+func newRequestID() string { return uuid.NewString() }
+
+// Version is the program's version, from the build.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "(devel)"
+	}
+	return info.Main.Version
+}

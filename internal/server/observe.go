@@ -1,0 +1,121 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+
+	"github.com/strongroom/strongroom/internal/api"
+	"github.com/strongroom/strongroom/internal/audit"
+	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/sts"
+)
+
+// observeRequest puts the outcome of a request on record. The answer leaves only after it has returned without error.
+func (s *Server) observeRequest(ctx context.Context, o *api.Outcome) error {
+	// A client that has gone away does not keep its request out of the log.
+	ctx = context.WithoutCancel(ctx)
+	resource, err := s.vaults.VaultResource(ctx, o.Vault)
+	if err != nil {
+		return err
+	}
+	rec := audit.Record{
+		Time:            o.Start,
+		Category:        audit.Event,
+		ResourceID:      resource,
+		Operation:       o.Operation,
+		APIVersion:      o.APIVersion,
+		ResultType:      audit.Success,
+		ResultSignature: http.StatusText(o.Status),
+		Duration:        s.now().Sub(o.Start),
+		CallerIP:        o.Address,
+		CorrelationID:   audit.CorrelationID(ctx),
+		ClientInfo:      o.UserAgent,
+		RequestURI:      o.URI,
+		ID:              o.Object,
+		HTTPStatus:      o.Status,
+	}
+	if o.Status >= 400 {
+		rec.ResultType = audit.Failure
+	}
+	if o.Err != nil {
+		rec.ResultDescription = o.Err.Error()
+	}
+	if o.Caller != nil {
+		rec.ObjectID, rec.UPN, rec.AppID = o.Caller.ObjectID, o.Caller.UPN, o.Caller.AppID
+	}
+	if err := s.audit.Write(ctx, &rec); err != nil {
+		return err
+	}
+	s.metrics.observe(o.Operation, o.Status, rec.Duration)
+	if *s.cfg.Log.Requests && s.log.Enabled(ctx, slog.LevelInfo) {
+		attrs := []slog.Attr{
+			slog.String("request", rec.CorrelationID), slog.String("operation", o.Operation), slog.String("vault", o.Vault),
+			slog.Int("status", o.Status), slog.Duration("duration", rec.Duration), slog.String("address", o.Address),
+			slog.String("caller", rec.ObjectID),
+		}
+		if o.Err != nil {
+			attrs = append(attrs, slog.String("error", o.Err.Error()))
+		}
+		var refused *keyvault.Error
+		if errors.As(o.Err, &refused) && refused.Reason != "" {
+			attrs = append(attrs, slog.String("reason", refused.Reason))
+		}
+		s.log.LogAttrs(ctx, slog.LevelInfo, "request", attrs...)
+	}
+	return nil
+}
+
+// observeToken is observeRequest for attempts to get a token.
+func (s *Server) observeToken(ctx context.Context, e sts.Event) error {
+	ctx = context.WithoutCancel(ctx)
+	status := map[string]int{
+		sts.ResultSuccess: http.StatusOK, sts.ResultRefused: http.StatusUnauthorized,
+		sts.ResultThrottled: http.StatusTooManyRequests,
+	}[e.Result]
+	if status == 0 {
+		status = http.StatusServiceUnavailable
+	}
+	rec := audit.Record{
+		Time:              e.Time,
+		Category:          audit.Event,
+		ResourceID:        "/tenants/" + s.directory.TenantID(),
+		Operation:         e.Operation,
+		APIVersion:        e.Endpoint,
+		ResultType:        audit.Success,
+		ResultSignature:   http.StatusText(status),
+		ResultDescription: e.Reason,
+		Duration:          s.now().Sub(e.Time),
+		CorrelationID:     audit.CorrelationID(ctx),
+		ObjectID:          e.ObjectID,
+		AppID:             e.ClientID,
+		ClientInfo:        e.UserAgent,
+		ID:                e.Resource,
+		HTTPStatus:        status,
+	}
+	if e.Address.IsValid() {
+		rec.CallerIP = e.Address.String()
+	}
+	if e.Result != sts.ResultSuccess {
+		rec.ResultType = audit.Failure
+	}
+	if err := s.audit.Write(ctx, &rec); err != nil {
+		return err
+	}
+	s.metrics.observe(e.Operation, status, rec.Duration)
+	if *s.cfg.Log.Requests {
+		attrs := []slog.Attr{
+			slog.String("request", rec.CorrelationID), slog.String("operation", e.Operation), slog.String("endpoint", e.Endpoint),
+			slog.String("result", e.Result), slog.String("client", e.ClientID), slog.String("address", rec.CallerIP),
+		}
+		if e.Reason != "" {
+			attrs = append(attrs, slog.String("reason", e.Reason))
+		}
+		if e.Err != nil {
+			attrs = append(attrs, slog.Any("error", e.Err))
+		}
+		s.log.LogAttrs(ctx, slog.LevelInfo, "token", attrs...)
+	}
+	return nil
+}

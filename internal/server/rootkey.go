@@ -1,0 +1,70 @@
+package server
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/strongroom/strongroom/internal/seal"
+)
+
+// open returns the root key from wherever the configuration says it is.
+func (r RootKeyConfig) open() (seal.RootKey, error) {
+	switch {
+	case r.File != "":
+		return seal.ReadRootKeyFile(r.File)
+	case r.Environment != "":
+		text, err := takeVariable(r.Environment)
+		if err != nil {
+			return nil, err
+		}
+		return seal.ParseRootKey(text)
+	case r.PassphraseFile != "":
+		text, err := readPassphrase(r.PassphraseFile)
+		if err != nil {
+			return nil, err
+		}
+		return seal.NewPassphraseRootKey(text)
+	default:
+		text, err := takeVariable(r.PassphraseEnvironment)
+		if err != nil {
+			return nil, err
+		}
+		return seal.NewPassphraseRootKey(text)
+	}
+}
+
+// takeVariable reads a variable once and removes it, so that no child process and no dump of the environment has it.
+func takeVariable(name string) (string, error) {
+	text, ok := os.LookupEnv(name)
+	if !ok || text == "" {
+		return "", fmt.Errorf("root key: the environment variable %s is not set", name)
+	}
+	if err := os.Unsetenv(name); err != nil {
+		return "", fmt.Errorf("root key: %w", err)
+	}
+	return text, nil
+}
+
+func readPassphrase(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("root key: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", fmt.Errorf("root key: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return "", fmt.Errorf("root key: passphrase %s has mode %04o: others than its owner can reach it; run chmod 600",
+			path, info.Mode().Perm())
+	}
+	line, err := bufio.NewReader(io.LimitReader(f, 4096)).ReadString('\n')
+	if err != nil && err != io.EOF {
+		return "", fmt.Errorf("root key: %w", err)
+	}
+	return strings.TrimRight(line, "\r\n"), nil
+}

@@ -1,0 +1,412 @@
+// Package server wires everything together and is the only package that knows all others: configuration, the data
+// folder, listeners, hosts, jobs, health and metrics.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/strongroom/strongroom/internal/admin"
+	"github.com/strongroom/strongroom/internal/api"
+	"github.com/strongroom/strongroom/internal/audit"
+	"github.com/strongroom/strongroom/internal/identity"
+	"github.com/strongroom/strongroom/internal/jobs"
+	"github.com/strongroom/strongroom/internal/sts"
+)
+
+// Options are what a program gives a server beside its configuration. The zero value is ready to use.
+type Options struct {
+	Log      *slog.Logger     // nil: nothing is logged
+	Now      func() time.Time // nil: time.Now
+	TenantID string           // for Init: the tenant's id; empty: a new one
+}
+
+// A Server is an open data folder with its listeners bound.
+type Server struct {
+	*state
+	api     *api.Handler
+	tokens  *sts.Server
+	metrics *metrics
+	certs   certificates
+
+	https     []net.Listener
+	identity  net.Listener // nil: no managed-identity endpoints
+	ops       net.Listener // nil: none
+	adminSock net.Listener
+}
+
+// Open opens the data folder and binds all listeners. Nothing is served before Serve.
+func Open(ctx context.Context, cfg *Config, opts Options) (_ *Server, err error) {
+	st, err := openState(ctx, cfg, opts, false)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{state: st}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	s.metrics = newMetrics(st)
+	if err := s.listen(); err != nil {
+		return nil, err
+	}
+	s.api = api.New(api.Config{
+		Service:     s.vaults,
+		Verifier:    s.verifier,
+		Suffixes:    cfg.suffixes(),
+		Authority:   s.authorityURL,
+		Region:      cfg.Region,
+		Observe:     s.observeRequest,
+		MaxInFlight: cfg.Limits.RequestsPerPrincipal,
+		Logger:      s.log,
+		Now:         s.now,
+	})
+	if err := s.openTokens(ctx); err != nil {
+		return nil, err
+	}
+	return s, s.openCertificates()
+}
+
+func (s *Server) openTokens(ctx context.Context) error {
+	identities, err := s.machineIdentities(ctx)
+	if err != nil {
+		return err
+	}
+	d := s.cfg.Domain
+	resources := append(s.resourceHosts(), "management."+d, "graph."+d)
+	literals := append([]string{
+		"https://management.azure.com", "https://management.azure.com/",
+		"https://management.core.windows.net", "https://management.core.windows.net/",
+		"https://graph.microsoft.com", "https://graph.microsoft.com/",
+	}, legacyAudiences...)
+	s.tokens, err = sts.New(sts.Config{
+		Directory:      s.directory,
+		Authority:      s.authority,
+		LoginAuthority: withPort("login."+d, s.Port()),
+		Resources:      identity.NewAudiences(resources, literals),
+		Issuers:        s.external,
+		ManagedIdentity: sts.ManagedIdentityConfig{
+			Identities:   identities,
+			IMDS:         s.cfg.ManagedIdentity.InsecureIMDS,
+			ArcDirectory: s.cfg.ManagedIdentity.ArcTokenDirectory,
+		},
+		Observe: s.observeToken,
+		Now:     s.now,
+	})
+	if err == nil {
+		s.closers = append(s.closers, s.tokens.Close)
+	}
+	return err
+}
+
+// machineIdentities are the managed identities that programs on this machine may become through IMDS and Arc.
+func (s *Server) machineIdentities(ctx context.Context) (ids []string, err error) {
+	if !s.cfg.ManagedIdentity.InsecureIMDS && s.cfg.ManagedIdentity.ArcTokenDirectory == "" {
+		return nil, nil
+	}
+	for next := ""; ; {
+		var page []*identity.Application
+		page, next, err = s.directory.Applications(ctx, next, identity.MaxPage)
+		if err != nil {
+			return nil, err
+		}
+		for _, app := range page {
+			if app.Kind == identity.KindManagedIdentity {
+				ids = append(ids, app.ClientID)
+			}
+		}
+		if next == "" {
+			return ids, nil
+		}
+	}
+}
+
+func (s *Server) openCertificates() error {
+	s.certs = &issuedCertificates{ca: s.ca, names: serverNames(s.cfg), now: s.now}
+	if s.cfg.TLS.Certificate != "" {
+		s.certs = &fileCertificates{cert: s.cfg.TLS.Certificate, key: s.cfg.TLS.Key, log: s.log, now: s.now}
+	}
+	_, err := s.certs.current()
+	return err
+}
+
+// listen binds everything, so that a wrong address is told before anything is served.
+func (s *Server) listen() error {
+	conns := &connections{
+		max:           s.cfg.Limits.Connections,
+		maxPerAddress: s.cfg.Limits.ConnectionsPerAddress,
+		byAddress:     make(map[string]int),
+		refused:       s.metrics.refused.Inc,
+	}
+	for _, address := range s.cfg.Listen {
+		l, err := s.bind(address)
+		if err != nil {
+			return err
+		}
+		s.https = append(s.https, limitListener{l, conns})
+	}
+	var err error
+	if s.cfg.ManagedIdentity.Listen != "" {
+		if s.identity, err = s.bind(s.cfg.ManagedIdentity.Listen); err != nil {
+			return err
+		}
+	}
+	if s.cfg.Operations.Listen != "-" {
+		if s.ops, err = s.bind(s.cfg.Operations.Listen); err != nil {
+			return err
+		}
+	}
+	s.adminSock, err = admin.Listen(s.cfg.Data)
+	if err == nil {
+		s.closers = append(s.closers, ignoreClosed(s.adminSock.Close))
+	}
+	return err
+}
+
+// bind listens on one address. An IPv6 address does not stand for IPv4 as well: each is listed by itself.
+func (s *Server) bind(address string) (net.Listener, error) {
+	a, err := parseListen(address)
+	if err != nil {
+		return nil, err
+	}
+	network := "tcp4"
+	if a.Addr().Is6() {
+		network = "tcp6"
+	}
+	l, err := net.Listen(network, a.String())
+	if err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, ignoreClosed(l.Close))
+	return l, nil
+}
+
+// ignoreClosed makes a second Close harmless: http.Server closes its listeners too.
+func ignoreClosed(close func() error) func() error {
+	return func() error {
+		if err := close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	}
+}
+
+// Port returns the port of the first HTTPS listener, "" for 443.
+func (s *Server) Port() string { return portOf(s.https[0]) }
+
+func portOf(l net.Listener) string {
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil || port == "443" {
+		return ""
+	}
+	return port
+}
+
+func withPort(host, port string) string {
+	if port == "" {
+		return host
+	}
+	return host + ":" + port
+}
+
+// authorityURL is what the challenge names, with the port that the caller used.
+func (s *Server) authorityURL(port string) string {
+	tenant := s.directory.TenantID()
+	if s.cfg.ChallengeTenant == "adfs" {
+		tenant = "adfs"
+	}
+	return "https://" + withPort("login."+s.cfg.Domain, port) + "/" + tenant
+}
+
+// Serve serves until ctx ends, then finishes what is in flight and closes everything. It may be called once.
+func (s *Server) Serve(ctx context.Context) error {
+	background, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopJobs()
+	jobsDone := make(chan struct{})
+	go func() {
+		defer close(jobsDone)
+		jobs.Run(background, s.log, s.jobs())
+	}()
+
+	failed := make(chan error, len(s.https)+3)
+	servers := []*http.Server{s.start(s, s.https, s.serveTLS, failed)}
+	if s.identity != nil {
+		handler := s.tokens.ManagedIdentityHandler()
+		servers = append(servers, s.start(s.correlated(handler), []net.Listener{s.identity}, (*http.Server).Serve, failed))
+	}
+	if s.ops != nil {
+		servers = append(servers, s.start(s.operations(), []net.Listener{s.ops}, (*http.Server).Serve, failed))
+	}
+	adminServer := s.start(s.adminHandler(), []net.Listener{s.adminSock}, (*http.Server).Serve, failed)
+	adminServer.WriteTimeout = 0 // a verification of the whole store may take long
+	servers = append(servers, adminServer)
+	s.log.Info("serving", "domain", s.cfg.Domain, "addresses", addresses(s.https), "tenant", s.directory.TenantID())
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	s.log.Info("shutting down")
+	err = errors.Join(err, s.shutdown(servers))
+	stopJobs()
+	<-jobsDone
+	return errors.Join(err, s.Close())
+}
+
+func addresses(ls []net.Listener) (out []string) {
+	for _, l := range ls {
+		out = append(out, l.Addr().String())
+	}
+	return out
+}
+
+// start runs one HTTP server over its listeners, with bounds on what a slow client can hold.
+func (s *Server) start(h http.Handler, ls []net.Listener, serve func(*http.Server, net.Listener) error, failed chan<- error) *http.Server {
+	srv := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       s.cfg.Limits.RequestTime,
+		WriteTimeout:      s.cfg.Limits.RequestTime + 10*time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 100},
+		TLSConfig:         tlsConfig(s.certs),
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	for _, l := range ls {
+		go func() {
+			if err := serve(srv, l); !errors.Is(err, http.ErrServerClosed) {
+				failed <- err
+			}
+		}()
+	}
+	return srv
+}
+
+func (s *Server) serveTLS(srv *http.Server, l net.Listener) error { return srv.ServeTLS(l, "", "") }
+
+func (s *Server) shutdown(servers []*http.Server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Limits.ShutdownTime)
+	defer cancel()
+	var errs []error
+	for _, srv := range servers {
+		if err := srv.Shutdown(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("some requests did not end in time: %w", err), srv.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Close closes a server that was not served, or whose Serve has ended.
+func (s *Server) Close() error { return s.close() }
+
+// ReopenAudit opens the audit log's file anew, after it was renamed.
+func (s *Server) ReopenAudit() error { return s.audit.Reopen() }
+
+// ServeHTTP gives a request its id, its deadline and its place by host.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.correlated(http.HandlerFunc(s.dispatch)).ServeHTTP(w, r)
+}
+
+// correlated gives each request an id and a deadline, and makes a panic a 500 of one request.
+func (s *Server) correlated(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := uuid.NewString()
+		ctx, cancel := context.WithTimeout(audit.WithCorrelationID(r.Context(), id), s.cfg.Limits.RequestTime)
+		defer cancel()
+		defer func() {
+			switch p := recover(); p {
+			case nil:
+			case http.ErrAbortHandler:
+				panic(p)
+			default:
+				// The value of a panic may hold anything, so it is not logged; the stack names the place.
+				s.log.ErrorContext(ctx, "a request panicked", "request", id, "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+				panic(http.ErrAbortHandler)
+			}
+		}()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+// dispatch finds out by the host who answers.
+func (s *Server) dispatch(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case s.api.Serves(r.Host):
+		s.api.ServeHTTP(w, r)
+	case s.isLogin(r.Host):
+		s.tokens.ServeHTTP(w, r)
+	default:
+		s.misdirected(w, r)
+	}
+}
+
+// isLogin tells whether host is login.<domain> or <word>.login.<domain>.
+func (s *Server) isLogin(hostport string) bool {
+	host, ok := identity.SplitHostPort(hostport)
+	if !ok {
+		return false
+	}
+	host = strings.ToLower(host)
+	login := "login." + s.cfg.Domain
+	if host == login {
+		return true
+	}
+	word, found := strings.CutSuffix(host, "."+login)
+	return found && !strings.Contains(word, ".")
+}
+
+// misdirected answers a request for a host that nothing here answers for.
+func (s *Server) misdirected(w http.ResponseWriter, r *http.Request) {
+	status := http.StatusMisdirectedRequest
+	err := s.observeRequest(r.Context(), &api.Outcome{
+		Start: s.now(), Operation: "Misdirected", Address: hostOf(r.RemoteAddr), UserAgent: r.UserAgent(),
+		URI: "https://" + r.Host + r.URL.RequestURI(), Status: status,
+	})
+	if err != nil {
+		status = http.StatusServiceUnavailable
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
+	fmt.Fprintf(w, `{"error":{"code":"HostNotFound","message":"No vault and no service of this server has the name in the `+
+		`Host header. Vaults are at <name>.vault.%s."}}`, s.cfg.Domain)
+}
+
+func hostOf(remote string) string {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		return remote
+	}
+	return host
+}
+
+// CAFile is the path of the local certificate authority's certificate.
+func (s *Server) CAFile() string { return filepath.Join(s.cfg.Data, caFile) }
+
+// makeFolder makes the data folder, or checks that an existing one is private.
+func makeFolder(path string) error {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("the data folder %s has mode %04o: others than its owner can reach it; run chmod 700", path, info.Mode().Perm())
+	}
+	return nil
+}

@@ -1,0 +1,279 @@
+package server
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/strongroom/strongroom/internal/audit"
+	"github.com/strongroom/strongroom/internal/identity"
+	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/pki"
+	"github.com/strongroom/strongroom/internal/seal"
+	"github.com/strongroom/strongroom/internal/store"
+	"github.com/strongroom/strongroom/internal/store/bolt"
+)
+
+// Files in the data folder.
+const (
+	databaseFile = "strongroom.db"
+	caFile       = "ca.pem"
+)
+
+// state is everything below the network: what Init fills, what `strongroom verify` walks and what a Server serves.
+type state struct {
+	cfg       *Config
+	log       *slog.Logger
+	now       func() time.Time
+	bolt      *bolt.DB
+	db        *seal.DB
+	audit     *audit.Log
+	vaults    *keyvault.Service
+	directory *identity.Directory
+	authority *identity.Authority
+	external  []*identity.ExternalIssuer
+	verifier  *identity.Verifier
+	ca        *pki.LocalCA
+
+	closers []func() error // in the order of opening
+}
+
+// openState opens the data folder. root may be nil: then it is the configured one. create also initializes a new store.
+func openState(ctx context.Context, cfg *Config, opts Options, create bool) (_ *state, err error) {
+	s := &state{cfg: cfg, log: opts.Log, now: opts.Now}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if err := s.openStore(ctx, create); err != nil {
+		return nil, err
+	}
+	if err := s.openAudit(ctx); err != nil {
+		return nil, err
+	}
+	if s.vaults, err = keyvault.Open(ctx, keyvault.Config{DB: s.db, Audit: s.audit, Now: s.now}); err != nil {
+		return nil, err
+	}
+	if err := s.openIdentity(ctx, opts.TenantID); err != nil {
+		return nil, err
+	}
+	if s.ca, err = pki.OpenLocalCA(ctx, s.db, append([]string{cfg.Domain}, cfg.Aliases...), s.now); err != nil {
+		return nil, err
+	}
+	if err := replaceFile(filepath.Join(cfg.Data, caFile), s.ca.PEM(), 0o644); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *state) openStore(ctx context.Context, create bool) error {
+	path := filepath.Join(s.cfg.Data, databaseFile)
+	if _, err := os.Stat(path); err != nil && !create {
+		return fmt.Errorf("%s holds no Strongroom data: run `strongroom init` first (%w)", s.cfg.Data, err)
+	}
+	root, err := s.cfg.RootKey.open()
+	if err != nil {
+		return err
+	}
+	if s.bolt, err = bolt.Open(path, nil); err != nil {
+		return err
+	}
+	s.closers = append(s.closers, s.bolt.Close)
+	s.db, err = seal.Open(ctx, s.bolt, root)
+	if create && errors.Is(err, seal.ErrNotInitialized) {
+		if err := seal.Init(ctx, s.bolt, root); err != nil {
+			return err
+		}
+		s.db, err = seal.Open(ctx, s.bolt, root)
+	}
+	return err
+}
+
+// anchorKey is where the newest head of the audit log is remembered, out of reach of whoever can only write the log's
+// file. A cluster will have one for each server.
+const anchorKey = "audit/head/server"
+
+type anchorRecord struct {
+	Format int    `json:"v"`
+	Seq    uint64 `json:"seq"`
+	Hash   string `json:"hash"`
+}
+
+// anchor returns the remembered head of the audit log, or nil.
+func (s *state) anchor(ctx context.Context) (*audit.Head, error) {
+	var rec *anchorRecord
+	err := s.db.View(ctx, func(r store.Reader) error {
+		raw, err := r.Get(anchorKey)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		rec = new(anchorRecord)
+		if err := json.Unmarshal(raw, rec); err != nil {
+			return &seal.RecordError{Key: anchorKey, Reason: err.Error()}
+		}
+		if rec.Format != 1 {
+			return &seal.RecordError{Key: anchorKey, Reason: "was written by a newer release"}
+		}
+		return nil
+	})
+	if err != nil || rec == nil {
+		return nil, err
+	}
+	return &audit.Head{Seq: rec.Seq, Hash: rec.Hash}, nil
+}
+
+func (s *state) remember(h audit.Head) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	raw, err := json.Marshal(anchorRecord{Format: 1, Seq: h.Seq, Hash: h.Hash})
+	if err == nil {
+		err = s.db.Update(ctx, func(tx store.Tx) error { return tx.Put(anchorKey, raw) })
+	}
+	if err != nil {
+		s.log.Error("the head of the audit log could not be remembered", "error", err)
+	}
+}
+
+func (s *state) openAudit(ctx context.Context) error {
+	anchor, err := s.anchor(ctx)
+	if err != nil {
+		return err
+	}
+	cfg := audit.Config{
+		SyncEvery: *s.cfg.Audit.Sync,
+		Timeout:   s.cfg.Audit.Timeout,
+		Anchor:    anchor,
+		OnSync:    s.remember,
+		Now:       s.now,
+	}
+	if s.cfg.Audit.File == "-" {
+		cfg.Writer = os.Stdout
+	} else {
+		cfg.Path = s.cfg.Audit.File
+		if err := os.MkdirAll(filepath.Dir(cfg.Path), 0o700); err != nil {
+			return fmt.Errorf("audit log: %w", err)
+		}
+	}
+	if s.audit, err = audit.Open(cfg); err != nil {
+		return err
+	}
+	s.closers = append(s.closers, s.audit.Close)
+	if w := s.audit.Warning(); w != "" {
+		s.log.Error("the audit log is not complete", "warning", w)
+	}
+	return nil
+}
+
+func (s *state) openIdentity(ctx context.Context, tenantID string) error {
+	var federation []string
+	for _, i := range s.cfg.Issuers {
+		federation = append(federation, i.Issuer)
+	}
+	var err error
+	s.directory, err = identity.Open(ctx, identity.Config{
+		DB: s.db, TenantID: tenantID, FederationIssuers: federation, Now: s.now,
+	})
+	if err != nil {
+		return err
+	}
+	s.authority, err = identity.NewAuthority(ctx, s.directory, identity.AuthorityConfig{LoginHost: "login." + s.cfg.Domain})
+	if err != nil {
+		return err
+	}
+	for _, i := range s.cfg.Issuers {
+		issuer, err := s.openIssuer(i)
+		if err != nil {
+			return fmt.Errorf("issuer %s: %w", i.Issuer, err)
+		}
+		s.external = append(s.external, issuer)
+	}
+	s.verifier, err = identity.NewVerifier(identity.VerifierConfig{
+		Authority: s.authority,
+		Audiences: identity.NewAudiences(s.resourceHosts(), legacyAudiences),
+		External:  s.external,
+	})
+	return err
+}
+
+func (s *state) openIssuer(i IssuerConfig) (*identity.ExternalIssuer, error) {
+	cfg := identity.ExternalIssuerConfig{
+		Issuer:     i.Issuer,
+		TenantID:   i.Tenant,
+		Algorithms: i.Algorithms,
+		Now:        s.now,
+	}
+	if i.Tenant == "" {
+		cfg.TenantID, cfg.ObjectIDFromSubject = s.directory.TenantID(), true
+	}
+	if !i.FederationOnly {
+		cfg.Audiences = identity.NewAudiences(nil, i.Audiences)
+	}
+	if i.CA != "" {
+		pem, err := os.ReadFile(i.CA)
+		if err != nil {
+			return nil, err
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s holds no certificate", i.CA)
+		}
+	}
+	return identity.NewExternalIssuer(cfg)
+}
+
+// legacyAudiences are the resources of the public cloud that some clients ask the embedded token service for, whatever
+// the challenge says. They are accepted from the embedded issuer only, whose tokens nobody else could have obtained.
+var legacyAudiences = []string{
+	"https://vault.azure.net", "https://vault.azure.net/",
+	"https://managedhsm.azure.net", "https://managedhsm.azure.net/",
+}
+
+// resourceHosts are the hosts whose tokens a vault accepts.
+func (s *state) resourceHosts() []string {
+	return append(s.cfg.suffixes(), "managedhsm."+s.cfg.Domain)
+}
+
+func (s *state) close() error {
+	var errs []error
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		errs = append(errs, s.closers[i]())
+	}
+	s.closers = nil
+	return errors.Join(errs...)
+}
+
+// replaceFile writes a file in one step, so that a reader sees the old content or the new.
+func replaceFile(path string, content []byte, mode os.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // fails once it was renamed
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Chmod(mode)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

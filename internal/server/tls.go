@@ -1,0 +1,144 @@
+package server
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/strongroom/strongroom/internal/pki"
+)
+
+// certificates gives the TLS listeners their certificate, and a newer one when there is one.
+type certificates interface {
+	current() (*tls.Certificate, error)
+}
+
+// tlsConfig accepts TLS 1.3, and TLS 1.2 with forward secrecy and authenticated encryption only.
+func tlsConfig(certs certificates) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		CipherSuites: []uint16{
+			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+		},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certs.current() },
+	}
+}
+
+// issuedCertificates come from the local authority and are renewed in memory.
+type issuedCertificates struct {
+	ca    *pki.LocalCA
+	names []string
+	now   func() time.Time
+
+	mu   sync.Mutex // guards cert
+	cert *tls.Certificate
+}
+
+func (c *issuedCertificates) current() (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cert != nil && c.cert.Leaf.NotAfter.Sub(c.now()) > pki.RenewBefore {
+		return c.cert, nil
+	}
+	fresh, err := c.ca.IssueServer(c.names)
+	if err != nil {
+		return nil, err
+	}
+	c.cert = fresh
+	return fresh, nil
+}
+
+// serverNames are the names of the server's own certificate. A wildcard covers one label, so each kind of host has its own.
+func serverNames(cfg *Config) []string {
+	d := cfg.Domain
+	names := []string{
+		"vault." + d, "*.vault." + d, "managedhsm." + d, "*.managedhsm." + d,
+		"login." + d, "*.login." + d, "management." + d, "portal." + d,
+	}
+	for _, alias := range cfg.Aliases {
+		names = append(names, alias, "*."+alias)
+	}
+	return names
+}
+
+// fileCertificates come from the operator's files and are read again when these change. A pair that cannot be used is
+// reported and the present one kept, because files are seldom replaced both at once.
+type fileCertificates struct {
+	cert, key string
+	log       *slog.Logger
+	now       func() time.Time
+
+	mu      sync.Mutex // guards what follows
+	pair    *tls.Certificate
+	stamps  [2]stamp
+	checked time.Time
+}
+
+// stamp tells whether a file was replaced.
+type stamp struct {
+	modified time.Time
+	size     int64
+}
+
+// recheck is how often the files are looked at.
+const recheck = time.Second
+
+func (c *fileCertificates) current() (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pair != nil && c.now().Sub(c.checked) < recheck {
+		return c.pair, nil
+	}
+	c.checked = c.now()
+	stamps, err := c.look()
+	if err == nil && c.pair != nil && stamps == c.stamps {
+		return c.pair, nil
+	}
+	if err == nil {
+		err = c.load()
+	}
+	if err != nil && c.pair == nil {
+		return nil, err
+	}
+	c.stamps = stamps // a bad pair is reported once
+	if err != nil {
+		c.log.Error("the new TLS certificate cannot be used; the present one is kept", "error", err)
+	}
+	return c.pair, nil
+}
+
+func (c *fileCertificates) look() (stamps [2]stamp, err error) {
+	for i, path := range []string{c.cert, c.key} {
+		info, err := os.Stat(path)
+		if err != nil {
+			return stamps, fmt.Errorf("tls: %w", err)
+		}
+		stamps[i] = stamp{info.ModTime(), info.Size()}
+	}
+	return stamps, nil
+}
+
+func (c *fileCertificates) load() error {
+	info, err := os.Stat(c.key)
+	if err != nil {
+		return fmt.Errorf("tls: %w", err)
+	}
+	if info.Mode().Perm()&0o007 != 0 {
+		return fmt.Errorf("tls: key %s has mode %04o: everybody can reach it; run chmod 600", c.key, info.Mode().Perm())
+	}
+	pair, err := tls.LoadX509KeyPair(c.cert, c.key)
+	if err != nil {
+		return fmt.Errorf("tls: %w", err)
+	}
+	if c.now().After(pair.Leaf.NotAfter) {
+		return errors.New("tls: the certificate has expired")
+	}
+	c.pair = &pair
+	return nil
+}
