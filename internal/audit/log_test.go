@@ -161,12 +161,13 @@ func TestTornEndIsCutOffSavedAndTold(t *testing.T) {
 	lines, heads := chainOf(3)
 	whole := strings.Join(lines, "")
 	for name, torn := range map[string]string{
-		"half a line":     lines[2][:100],
-		"no newline":      strings.TrimSuffix(lines[2], "\n"),
-		"zeros":           strings.Repeat("\x00", 100_000),
-		"zeros and lines": strings.Repeat("\x00", 3000) + "\n" + strings.Repeat("\x00", 3000) + "\nx\n\n",
-		"long line":       strings.Repeat("y", 5*MaxLine) + "\n",
-		"line and zeros":  strings.Repeat("y", MaxLine+5) + "\n" + strings.Repeat("\x00", MaxLine+7),
+		"half a line":       lines[2][:100],
+		"no newline":        strings.TrimSuffix(lines[2], "\n"),
+		"zeros":             strings.Repeat("\x00", 100_000),
+		"zeros in a window": strings.Repeat("\x00", 2*(MaxLine+1)-100),
+		"zeros and lines":   strings.Repeat("\x00", 3000) + "\n" + strings.Repeat("\x00", 3000) + "\nx\n\n",
+		"long line":         strings.Repeat("y", 5*MaxLine) + "\n",
+		"line and zeros":    strings.Repeat("y", MaxLine+5) + "\n" + strings.Repeat("\x00", MaxLine+7),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -368,6 +369,7 @@ func TestReopenContinuesInTheNewFile(t *testing.T) {
 	if err := l.Reopen(); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("reopening a closed log: %v", err)
 	}
+	open(t, Config{Path: path + ".0"}) // it would be locked had it stayed open
 	var readers []io.Reader
 	for _, name := range []string{path + ".0", path + ".1", path + ".2", path} {
 		b, err := os.ReadFile(name)
@@ -524,6 +526,11 @@ func TestTimeout(t *testing.T) {
 				}
 			})
 			synctest.Wait()
+			l.mu.Lock()
+			if l.queueBytes > l.cfg.QueueBytes || len(l.queue) > 2 {
+				t.Errorf("%d records of %d bytes are queued", len(l.queue), l.queueBytes)
+			}
+			l.mu.Unlock()
 			<-time.After(200 * time.Millisecond) // by the bubble's clock
 		}
 		wg.Wait()
@@ -553,6 +560,66 @@ func TestTimeout(t *testing.T) {
 	})
 }
 
+// TestSlowSink: the time in the queue counts too, while another write is slow.
+func TestSlowSink(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		l, err := Open(Config{Writer: g, Timeout: 5 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := make(chan error)
+		go func() { first <- l.Write(bg, &Record{}) }()
+		synctest.Wait()
+		time.AfterFunc(3*time.Second, func() { g.answer <- takeAll })
+		second := make(chan error)
+		began := time.Now()
+		go func() { second <- l.Write(bg, &Record{}) }()
+		if err := <-first; err != nil {
+			t.Error(err)
+		}
+		if err := <-second; !errors.Is(err, ErrUnavailable) || time.Since(began) != 5*time.Second {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		g.answer <- takeAll
+		g.answer <- takeAll
+		closeLog(t, l)
+	})
+}
+
+// TestSlowQueue: so does the time before there was room in the queue.
+func TestSlowQueue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		l, err := Open(Config{Writer: g, Timeout: 5 * time.Second, QueueBytes: MaxLine})
+		if err != nil {
+			t.Fatal(err)
+		}
+		big := &Record{RequestURI: strings.Repeat("x", 4000), ID: strings.Repeat("y", 2000)}
+		done := make(chan error, 4)
+		began := time.Now()
+		for range 4 { // one in the sink, two in the queue, one before it
+			go func() { done <- l.Write(bg, big) }()
+			synctest.Wait()
+		}
+		time.AfterFunc(3*time.Second, func() { g.answer <- takeAll })
+		time.AfterFunc(4*time.Second, func() { g.answer <- takeAll })
+		for range 3 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		if err := <-done; !errors.Is(err, ErrUnavailable) || time.Since(began) != 5*time.Second {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		g.answer <- takeAll
+		g.answer <- takeAll
+		closeLog(t, l)
+	})
+}
+
 func TestCancelledCallerLeavesHisRecord(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -569,9 +636,17 @@ func TestCancelledCallerLeavesHisRecord(t *testing.T) {
 		if err := <-failed; !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.Canceled) {
 			t.Errorf("a cancelled wait: %v", err)
 		}
+		// The answer to him must not reach the next caller.
+		go func() { failed <- l.Write(bg, &Record{CorrelationID: "next"}) }()
+		synctest.Wait()
 		g.answer <- takeAll
+		g.answer <- func([]byte) (int, error) { return 0, io.ErrNoProgress }
+		if err := <-failed; !errors.Is(err, io.ErrNoProgress) {
+			t.Errorf("the next caller: %v", err)
+		}
+		go func() { g.answer <- takeAll }()
 		closeLog(t, l)
-		if got := decodeAll(t, g.Bytes()); len(got) != 1 || got[0].CorrelationID != "hung up" {
+		if got := decodeAll(t, g.Bytes()); len(got) != 2 || got[0].CorrelationID != "hung up" {
 			t.Errorf("%+v", got)
 		}
 	})

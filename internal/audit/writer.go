@@ -209,7 +209,7 @@ func (l *Log) settle(sent []*entry, lines, notes int, told uint64, err error) bo
 			l.synced = l.head.seq
 		}
 	}
-	l.err, l.blocked = err, false
+	l.err = err
 	alive := len(sent) == 0 || l.inflight != nil
 	if alive {
 		l.inflight = l.inflight[len(sent):]
