@@ -385,7 +385,7 @@ type Token struct {
 
 // IssueToken signs an access token for an application.
 func (a *Authority) IssueToken(ctx context.Context, req TokenRequest) (*Token, error) {
-	now := a.dir.now().Truncate(time.Second)
+	now := a.dir.now()
 	keys, err := a.keys(ctx)
 	if err != nil {
 		return nil, err
@@ -400,7 +400,8 @@ func (a *Authority) IssueToken(ctx context.Context, req TokenRequest) (*Token, e
 	}
 	// A key's retirement was computed from the lifetime that it was made with, so no token of it may live longer.
 	life := min(a.cfg.TokenLifetime, time.Duration(record.MaxLifetime)*time.Second)
-	t := &Token{ID: newTokenID(), Issued: now, Expires: now.Add(life)}
+	issued := now.Truncate(time.Second) // claims have whole seconds
+	t := &Token{ID: newTokenID(), Issued: issued, Expires: issued.Add(life)}
 	payload, err := json.Marshal(a.claims(req, t))
 	if err != nil {
 		return nil, fmt.Errorf("identity: encode claims: %w", err)

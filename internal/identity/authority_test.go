@@ -178,6 +178,17 @@ func TestRevokedSigningKey(t *testing.T) {
 	wantKind(t, here.authority.RevokeSigningKey(t.Context(), "../tenant"), NotFound)
 }
 
+// A new server issues tokens within the second in which it made its first key.
+func TestTokenInTheFirstSecond(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	c.Advance(700 * time.Millisecond)
+	in := join(t, openStore(t), c)
+	if _, err := in.verifier.Verify(t.Context(), in.token(t, in.app(t), vaultAud, 2)); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAuthorityConfig(t *testing.T) {
 	t.Parallel()
 	in := install(t)
