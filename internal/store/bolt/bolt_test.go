@@ -374,6 +374,16 @@ func TestMaxSize(t *testing.T) {
 	for _, key := range acked {
 		wantValue(t, db, key, strings.Repeat(key, 1000))
 	}
+	for i := 0; ; i++ { // small ones must not eat up what is kept for deletions
+		if err := put1(t.Context(), db, fmt.Sprint("small", i), "x"); errors.Is(err, store.ErrFull) {
+			break
+		} else if err != nil || i > 10_000 {
+			t.Fatalf("small write %d: %v", i, err)
+		}
+	}
+	if used := usedBytes(t, db); used > limit-spare {
+		t.Errorf("%d bytes are in use, want the last %d of %d kept", used, spare, limit)
+	}
 	// What has been freed can be used again, without the file growing.
 	for _, key := range acked[:len(acked)/2] {
 		if err := db.Update(t.Context(), func(tx store.Tx) error { return tx.Delete(key) }); err != nil {
@@ -393,6 +403,15 @@ func TestMaxSize(t *testing.T) {
 	if size := db.Stats().FileBytes; size <= limit {
 		t.Errorf("the file has %d bytes, want more than %d", size, limit)
 	}
+}
+
+// usedBytes returns where the pages that were ever used end.
+func usedBytes(t *testing.T, db *DB) (n int64) {
+	t.Helper()
+	if err := db.bolt.View(func(tx *bbolt.Tx) error { n = tx.Size(); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // fillUp writes from several goroutines until each has met store.ErrFull, and returns the keys that were acknowledged.

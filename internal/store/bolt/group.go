@@ -171,8 +171,8 @@ func (d *DB) commit() {
 	ended = true
 	d.crowd = len(g.applied)
 	if g.err == nil {
-		d.commits.Add(1)
 		d.updates.Add(uint64(len(g.applied)))
+		d.commits.Add(1) // last; Stats reads it first
 	}
 }
 

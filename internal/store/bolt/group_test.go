@@ -267,23 +267,40 @@ func TestFullGroupIsTriedOneByOne(t *testing.T) {
 	})
 }
 
-// TestCloseLetsTheGroupCommit closes the store while a group is open and others wait.
+// TestAloneTakesNoOther lets an Update that is tried alone come between others.
+func TestAloneTakesNoOther(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, db *DB) {
+		c := newCrowd(t, db)
+		c.add(t, putFn("a", "1"), wantErr(t, nil))
+		c.wg.Go(func() {
+			g, err := db.run(t.Context(), putFn("b", "2"), true)
+			if g == nil || err != nil {
+				t.Errorf("run: %v, %v", g, err)
+				return
+			}
+			<-g.done
+			if len(g.applied) != 1 || g.err != nil {
+				t.Errorf("%d wrote to the group, %v; want one", len(g.applied), g.err)
+			}
+		})
+		synctest.Wait()
+		c.add(t, putFn("c", "3"), wantErr(t, nil))
+		c.run()
+		if s := db.Stats(); s.Commits != 3 || s.Updates != 4 {
+			t.Errorf("%d updates in %d commits, want 4 in 3", s.Updates, s.Commits)
+		}
+	})
+}
+
+// TestCloseLetsTheGroupCommit closes the store while one Update runs and others wait: it is committed, they are refused.
 func TestCloseLetsTheGroupCommit(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "db")
-	var acked sync.Map
 	synctest.Test(t, func(t *testing.T) {
 		db := mustOpen(t, path)
 		c := newCrowd(t, db)
 		for i := range 10 {
-			key := fmt.Sprint("k", i)
-			c.add(t, putFn(key, "v"), func(err error) {
-				if err == nil {
-					acked.Store(key, true)
-				} else if !errors.Is(err, store.ErrClosed) {
-					t.Errorf("Update: %v", err)
-				}
-			})
+			c.add(t, putFn(fmt.Sprint("k", i), "v"), wantErr(t, store.ErrClosed))
 		}
 		c.wg.Go(func() { mustClose(t, db) })
 		synctest.Wait()
@@ -293,10 +310,6 @@ func TestCloseLetsTheGroupCommit(t *testing.T) {
 	defer mustClose(t, db)
 	wantValue(t, db, "first", "1")
 	for i := range 10 {
-		key, want := fmt.Sprint("k", i), ""
-		if _, ok := acked.Load(key); ok {
-			want = "v"
-		}
-		wantValue(t, db, key, want)
+		wantValue(t, db, fmt.Sprint("k", i), "")
 	}
 }
