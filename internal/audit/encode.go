@@ -120,7 +120,7 @@ func parseChain(line []byte) (seq uint64, prev []byte, ok bool) {
 	}
 	seq, err := strconv.ParseUint(string(number), 10, 64)
 	prev, ok = bytes.CutSuffix(rest, []byte(chainEnd))
-	if err != nil || !ok || number[0] == '+' {
+	if err != nil || !ok {
 		return 0, nil, false
 	}
 	if seq == 1 {
@@ -130,7 +130,7 @@ func parseChain(line []byte) (seq uint64, prev []byte, ok bool) {
 	if len(prev) != sumText {
 		return 0, nil, false
 	}
-	if _, err := base64.RawURLEncoding.Strict().Decode(s[:], prev); err != nil {
+	if n, err := base64.RawURLEncoding.Strict().Decode(s[:], prev); err != nil || n != len(s) {
 		return 0, nil, false
 	}
 	return seq, prev, true

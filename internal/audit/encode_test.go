@@ -178,6 +178,36 @@ func TestLongStringsAreCutAndTheLineStaysShort(t *testing.T) {
 	}
 }
 
+func TestParseChainAcceptsOnlyWhatIsWritten(t *testing.T) {
+	t.Parallel()
+	a := strings.Repeat("A", sumText)
+	for text, want := range map[string]uint64{
+		`{,"chain":{"seq":1,"prev":""}}`:                                      1,
+		`{,"chain":{"seq":2,"prev":"` + a + `"}}`:                             2,
+		`{,"chain":{"seq":18446744073709551615,"prev":"` + a + `"}}`:          1<<64 - 1,
+		`{,"chain":{"seq":1,"prev":""},"chain":{"seq":3,"prev":"` + a + `"}}`: 3,
+		`{,"chain":{"seq":18446744073709551616,"prev":"` + a + `"}}`:          0,
+		`{,"chain":{"seq":0,"prev":""}}`:                                      0,
+		`{,"chain":{"seq":01,"prev":""}}`:                                     0,
+		`{,"chain":{"seq":+1,"prev":""}}`:                                     0,
+		`{,"chain":{"seq":,"prev":""}}`:                                       0,
+		`{,"chain":{"seq":1,"prev":"` + a + `"}}`:                             0,
+		`{,"chain":{"seq":2,"prev":""}}`:                                      0,
+		`{,"chain":{"seq":2,"prev":"` + a + `A"}}`:                            0,
+		`{,"chain":{"seq":2,"prev":"` + a[1:] + `B"}}`:                        0,
+		`{,"chain":{"seq":2,"prev":"` + a[1:] + "\r" + `"}}`:                  0,
+		`{,"chain":{"seq":2,"prev":"` + a[1:] + `+"}}`:                        0,
+		`{,"chain":{"seq":2,"prev":"` + a + `"}} `:                            0,
+		`{,"chain":{"seq":2,"prev":"` + a + `"},"x":{}}`:                      0,
+		`{}`: 0,
+	} {
+		seq, prev, ok := parseChain([]byte(text))
+		if ok != (want > 0) || seq != want && ok || ok && want > 1 && string(prev) != a {
+			t.Errorf("%s: %d, %s, %t", text, seq, prev, ok)
+		}
+	}
+}
+
 func TestTimeIsAlwaysReadable(t *testing.T) {
 	t.Parallel()
 	for _, at := range []time.Time{

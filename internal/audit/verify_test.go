@@ -145,6 +145,7 @@ func TestVerifySaysWhatIsWrongAndWhere(t *testing.T) {
 	}
 	expect("first removed", verify(t, Options{After: &Head{}}, join(lines[1:])), 1, 2, Missing)
 	expect("cut", verify(t, Options{}, join(lines)[:len(join(lines))-1]), n, 0, Malformed)
+	expect("no JSON", verify(t, Options{}, join(lines[:5])+strings.Replace(lines[5], `Get"`, "Get", 1)), n, 0, Malformed)
 	expect("files swapped", verify(t, Options{Anchor: &heads[n]}, join(lines[3:]), join(lines[:3])), 1, 1,
 		Misplaced, Misplaced, Misplaced)
 	expect("rewritten", verify(t, Options{Anchor: &Head{3, heads[2].Hash}}, join(lines)), 3, 3, Anchored)
