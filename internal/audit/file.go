@@ -18,7 +18,7 @@ import (
 const maxTorn = 64 << 20
 
 // maxBad bounds how many damaged lines are stepped over on the way.
-const maxBad = 1 << 14
+const maxBad = 1 << 12
 
 // errNotLog refuses a file that does not end like a log: a mistaken path must not cost somebody a file.
 var errNotLog = errors.New("the file is no audit log, or its last lines are damaged; move it away")
