@@ -313,3 +313,28 @@ func TestCloseLetsTheGroupCommit(t *testing.T) {
 		wantValue(t, db, fmt.Sprint("k", i), "")
 	}
 }
+
+// TestTornGroupIsNotCommitted applies writes of which the second is refused by bbolt, to a group that has others' writes.
+func TestTornGroupIsNotCommitted(t *testing.T) {
+	t.Parallel()
+	db := mustOpen(t, filepath.Join(t.TempDir(), "db"))
+	defer mustClose(t, db)
+	if err := errors.Join(db.turn.take(t.Context()), db.ready(t.Context(), false)); err != nil {
+		t.Fatal(err)
+	}
+	g := db.group
+	if err := g.apply([]store.Entry{{Key: "other", Value: []byte("v")}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.apply([]store.Entry{{Key: "half", Value: []byte("v")}, {Key: "", Value: []byte("v")}}); err == nil {
+		t.Error("bbolt takes an empty key")
+	}
+	db.leave()
+	if <-g.done; g.err == nil || errors.Is(g.err, store.ErrUnknown) {
+		t.Errorf("the group ended with %v", g.err)
+	}
+	wantValue(t, db, "half", "")
+	wantValue(t, db, "other", "")
+	mustPut(t, db, "k", "v")
+	wantSound(t, db)
+}
