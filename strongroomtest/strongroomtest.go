@@ -20,6 +20,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -40,7 +41,9 @@ type Options struct {
 	Vault string // name of the vault; default "test"
 	Dir   string // data folder; default a new temporary one. A folder of an earlier Start is opened again
 
-	Now func() time.Time // the server's clock; default time.Now
+	// Now is the server's clock, by which HTTPClient judges certificates too; default time.Now. Azure's own clients keep
+	// tokens by the real time.
+	Now func() time.Time
 
 	// Config changes the configuration before the server starts, by its YAML form: "limits: {requestsPerPrincipal: 2}".
 	Config string
@@ -63,6 +66,7 @@ type Server struct {
 	domain           string
 	port             string
 	pool             *x509.CertPool
+	now              func() time.Time
 	log              *syncBuffer
 	client           *http.Client
 	admin            *admin.Client
@@ -121,7 +125,7 @@ func start(t testing.TB, opts Options) (*Server, error) {
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(serving) }()
 
-	s := &Server{log: log, Dir: cfg.Data, domain: cfg.Domain}
+	s := &Server{log: log, Dir: cfg.Data, domain: cfg.Domain, now: opts.Now}
 	s.stop = sync.OnceValue(func() error {
 		cancel()
 		s.client.CloseIdleConnections()
@@ -179,7 +183,7 @@ func (s *Server) transport() *http.Transport {
 			}
 			return d.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", port))
 		},
-		TLSClientConfig:     &tls.Config{RootCAs: s.pool},
+		TLSClientConfig:     &tls.Config{RootCAs: s.pool, Time: s.now},
 		ForceAttemptHTTP2:   true,
 		MaxIdleConnsPerHost: 64,
 	}
@@ -232,6 +236,27 @@ func (s *Server) CreateVault(t testing.TB, name string, administrators ...string
 		t.Fatalf("strongroomtest: %v", err)
 	}
 	return v.URL[:len(v.URL)-1]
+}
+
+// Token returns an access token for the vaults, straight from the token service.
+func (s *Server) Token(t testing.TB, clientID, secret string) string {
+	t.Helper()
+	resp, err := s.client.PostForm(s.Authority+"/"+s.TenantID+"/oauth2/v2.0/token", url.Values{
+		"grant_type": {"client_credentials"}, "client_id": {clientID}, "client_secret": {secret},
+		"scope": {"https://vault." + s.domain + ":" + s.port + "/.default"},
+	})
+	if err != nil {
+		t.Fatalf("strongroomtest: %v", err)
+	}
+	defer resp.Body.Close()
+	var out struct {
+		AccessToken string `json:"access_token"`
+		Description string `json:"error_description"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&out); err != nil || out.AccessToken == "" {
+		t.Fatalf("strongroomtest: no token: %v %s", err, out.Description)
+	}
+	return out.AccessToken
 }
 
 // A Principal is an application with a client secret.

@@ -61,6 +61,9 @@ func parseObject(raw []byte) (object, error) {
 	bad := func(format string, args ...any) (object, error) {
 		return object{}, badParameter("The request's body is not valid JSON: "+format, args...)
 	}
+	if len(raw) == 0 {
+		return bad("it is empty.")
+	}
 	if !utf8.Valid(raw) {
 		return bad("it is not UTF-8.")
 	}
@@ -209,14 +212,15 @@ func (p *parser) array(depth int) (any, error) {
 // member returns a member's value; null counts as absent.
 func (o object) member(name string) (any, error) {
 	var found any
-	spelled := ""
+	times := 0
 	for k, v := range o.members {
 		if strings.EqualFold(k, name) {
-			if spelled != "" {
-				return nil, badParameter("The member %q is given twice, as %q and %q.", o.path+name, spelled, k)
-			}
-			found, spelled = v, k
+			found = v
+			times++
 		}
+	}
+	if times > 1 {
+		return nil, badParameter("The member %q is given twice, in different spellings.", o.path+name)
 	}
 	return found, nil
 }

@@ -1,0 +1,86 @@
+package api
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// FuzzParseObject checks that what is accepted is JSON that encoding/json reads in the same way, so that no two parties
+// can understand one body differently, and that nothing panics.
+func FuzzParseObject(f *testing.F) {
+	for _, s := range []string{
+		`{}`, `{"value":"v","tags":{"a":"b"}}`, `{"a":[1,2.5e3,true,null,{"b":"\u00e9\ud83d\ude00"}]}`, `{"a":"\ud800"}`,
+		`{"a":"\\ud800"}`, `{"a":1,"a":2}`, `[]`, `{"a":1}x`, "{\"a\":\"\xff\"}", `{"a":"\uD83D\u0041"}`, `{"a":-0}`, ` {"a" : 1 } `,
+		strings.Repeat(`{"a":`, 20) + "1" + strings.Repeat("}", 20),
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		got, err := parseObject(raw)
+		if err != nil {
+			return
+		}
+		dec := json.NewDecoder(strings.NewReader(string(raw)))
+		dec.UseNumber()
+		var want map[string]any
+		if err := dec.Decode(&want); err != nil {
+			t.Fatalf("accepted %q, which encoding/json refuses: %v", raw, err)
+		}
+		if !reflect.DeepEqual(got.members, want) {
+			t.Fatalf("%q was read as %v, by encoding/json as %v", raw, got.members, want)
+		}
+		// The original text must survive: a replacement character may only be there if it was sent.
+		again, err := json.Marshal(got.members)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(again), "\uFFFD") &&
+			!strings.Contains(string(raw), "\uFFFD") && !strings.Contains(strings.ToLower(string(raw)), `\ufffd`) {
+			t.Fatalf("%q lost a character", raw)
+		}
+	})
+}
+
+// FuzzMatch checks that no path panics, and that a route is found only for a path whose segments are its own.
+func FuzzMatch(f *testing.F) {
+	for _, p := range []string{
+		"/secrets/n", "//secrets/n/", "/secrets/n/versions", "/secrets/%2e%2e/x", "/secrets//", "/%", "/deletedsecrets/n/recover",
+		"/secrets/restore", "/SECRETS/a%2Fb", "", "/", "////////////////", "/secrets/a/b/c/d/e/f/g/h",
+	} {
+		f.Add("GET", p)
+		f.Add("POST", p)
+	}
+	f.Fuzz(func(t *testing.T, method, path string) {
+		rt, p, err := match(method, path)
+		if err != nil {
+			return
+		}
+		if rt.Method != method {
+			t.Fatalf("%s %q went to %s %s", method, path, rt.Method, rt.Pattern)
+		}
+		if strings.Contains(rt.Pattern, "{version}") != (strings.Count(rt.Pattern, "{") == 2) {
+			t.Fatal("the table has an unexpected pattern")
+		}
+		if !strings.Contains(rt.Pattern, "{name}") && p.name != "" {
+			t.Fatalf("%s %q has a name without a place for it", method, path)
+		}
+	})
+}
+
+func FuzzHost(f *testing.F) {
+	for _, h := range []string{"v.vault.localhost:8443", "V.VAULT.LOCALHOST", "vault.localhost", ".vault.localhost", "a.b.vault.localhost", "v.vault.localhost:", "v.vault.localhost:0", "v.vault.localhost:99999", "[::1]:8443", ""} {
+		f.Add(h)
+	}
+	suffixes := []string{"vault.localhost"}
+	f.Fuzz(func(t *testing.T, host string) {
+		vault, suffix, _, ok := splitHost(host, suffixes)
+		if !ok {
+			return
+		}
+		if vault == "" || strings.Contains(vault, ".") || vault != strings.ToLower(vault) || suffix != suffixes[0] {
+			t.Fatalf("%q gave the vault %q under %q", host, vault, suffix)
+		}
+	})
+}
