@@ -27,7 +27,6 @@ type openIDDocument struct {
 	Claims              []string `json:"claims_supported"`
 	TenantRegionScope   *string  `json:"tenant_region_scope"`
 	CloudInstanceName   string   `json:"cloud_instance_name"`
-	CloudGraphHostName  string   `json:"cloud_graph_host_name,omitempty"`
 	RequestURISupported bool     `json:"request_uri_parameter_supported"`
 }
 
