@@ -171,8 +171,7 @@ func anyBase64(s string) ([]byte, bool) {
 	return raw, err == nil
 }
 
-// leaf returns the end-entity certificate of x5c, which is in standard base64 (RFC 7515 section 4.1.6), as a list or,
-// from some clients, as one string.
+// leaf returns the end-entity certificate of x5c, a list in standard base64 (RFC 7515 section 4.1.6).
 func (t *signedToken) leaf() ([]byte, error) {
 	const most = 10
 	chain, err := t.header.texts("x5c", most)

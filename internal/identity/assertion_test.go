@@ -54,7 +54,7 @@ func TestCertificateAssertions(t *testing.T) {
 		"JavaScript":        {"PS256", object{"x5t#S256": base64.RawURLEncoding.EncodeToString(long[:])}, claims},
 		"Python":            {"RS256", object{"x5t": base64.URLEncoding.EncodeToString(short[:])}, with(claims, object{"nbf": nil, "iat": float64(now.Unix()) + 0.25, "exp": float64(now.Unix()) + 600.75})},
 		"only x5c":          {"RS256", object{"x5c": x5c}, claims},
-		"x5c text":          {"RS256", object{"x5t": base64.StdEncoding.EncodeToString(short[:])}, claims},
+		"x5t standard":      {"RS256", object{"x5t": base64.StdEncoding.EncodeToString(short[:])}, claims},
 		"kid hex":           {"RS256", object{"kid": strings.ToUpper(hex.EncodeToString(short[:]))}, claims},
 		"kid base64":        {"RS256", object{"kid": base64.RawURLEncoding.EncodeToString(long[:])}, claims},
 		"client id in caps": {"RS256", object{"x5c": x5c}, with(claims, object{"iss": strings.ToUpper(app.ClientID)})},

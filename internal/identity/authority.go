@@ -139,7 +139,7 @@ func (a *Authority) Tick(ctx context.Context, now time.Time) error {
 // rotationDue says whether a new key is wanted and from when it signs. The first key signs at once; there is nobody yet
 // who could hold an older key set.
 func (a *Authority) rotationDue(keys []signingRecord, now time.Time) (bool, time.Time) {
-	if active(keys, now) == nil {
+	if len(keys) == 0 {
 		return true, now
 	}
 	newest := keys[len(keys)-1]
@@ -176,7 +176,7 @@ func (a *Authority) RotateSigningKey(ctx context.Context) (string, error) {
 }
 
 // RevokeSigningKey removes a key that must not be trusted any more. All tokens that it signed stop working: at once on
-// this server, within a second on others. If no other key could sign, a new one takes over immediately.
+// this server, within a second on others. If no other key is left, a new one takes over immediately.
 func (a *Authority) RevokeSigningKey(ctx context.Context, kid string) error {
 	if !validKeyID(kid) {
 		return errorf(NotFound, "no such signing key")
@@ -200,7 +200,7 @@ func (a *Authority) RevokeSigningKey(ctx context.Context, kid string) error {
 			return fmt.Errorf("identity: remove a signing key: %w", err)
 		}
 		keys = slices.Delete(keys, i, i+1)
-		if active(keys, now) == nil {
+		if len(keys) == 0 {
 			if err := addKey(tx, keys, fresh); err != nil {
 				return err
 			}
@@ -274,10 +274,12 @@ func readKeys(r store.Reader) ([]signingRecord, error) {
 	return keys, nil
 }
 
-// active returns the key that signs at now: the newest of those that have been published long enough.
+// active returns the key that signs at now: the newest of those that have been published long enough. If there is none
+// (the clock of this server runs behind that of the one which made the first key, or all others were revoked), the
+// oldest signs ahead of its time.
 func active(keys []signingRecord, now time.Time) *signingRecord {
 	for i := len(keys) - 1; i >= 0; i-- {
-		if !keys[i].ActiveFrom.After(now) {
+		if i == 0 || !keys[i].ActiveFrom.After(now) {
 			return &keys[i]
 		}
 	}

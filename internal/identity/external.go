@@ -86,6 +86,9 @@ func NewExternalIssuer(cfg ExternalIssuerConfig) (*ExternalIssuer, error) {
 	if cfg.TenantID, err = parseGUID("tenant id", cfg.TenantID); err != nil {
 		return nil, err
 	}
+	if min(cfg.KeysTTL, cfg.MaxStale, cfg.RefreshEvery, cfg.Timeout, cfg.MaxLifetime) < 0 {
+		return nil, errorf(Invalid, "the times of an issuer must not be negative")
+	}
 	cfg.KeysTTL = orDefault(cfg.KeysTTL, defaultKeysTTL)
 	cfg.MaxStale = orDefault(cfg.MaxStale, defaultMaxStale)
 	cfg.RefreshEvery = orDefault(cfg.RefreshEvery, defaultRefresh)

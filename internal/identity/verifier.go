@@ -158,8 +158,8 @@ func (v *Verifier) judgeOwnIn(r store.Reader, t *signedToken, c *Caller, claims 
 	return checkPrincipal(r, c)
 }
 
-// checkPrincipal makes the deletion of an application end its tokens. The object id is compared too, since an
-// application that was made anew under an old client id is another principal.
+// checkPrincipal makes the deletion of an application end its tokens. The object id and the time are compared too, since
+// an application that was made anew under old ids is another principal.
 func checkPrincipal(r store.Reader, c *Caller) error {
 	gone := tokenErrorf(CodePrincipal, "The principal of the token does not exist.")
 	id, err := parseGUID("appid", c.AppID)
@@ -171,7 +171,7 @@ func checkPrincipal(r store.Reader, c *Caller) error {
 	if err != nil {
 		return err
 	}
-	if !found || record.ObjectID != c.ObjectID {
+	if !found || record.ObjectID != c.ObjectID || c.IssuedAt.Before(record.Created.Add(-clockLeeway)) {
 		return gone
 	}
 	return nil

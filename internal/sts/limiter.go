@@ -15,8 +15,9 @@ type limiter struct {
 	window time.Duration
 	now    func() time.Time
 
-	mu      sync.Mutex // guards tracked
+	mu      sync.Mutex // guards both
 	tracked map[netip.Prefix]attempts
+	swept   time.Time // when ended windows were last looked for
 }
 
 type attempts struct {
@@ -68,11 +69,15 @@ func (l *limiter) failed(a netip.Addr) {
 	l.tracked[key] = t
 }
 
-// makeRoom forgets windows that have ended, and one more if there is none.
+// makeRoom forgets windows that have ended, looking through all of them once per window only, and otherwise any one
+// address: who has thousands of addresses is not stopped by counting them, and must not make the others wait.
 func (l *limiter) makeRoom(now time.Time) {
-	for key, t := range l.tracked {
-		if now.Sub(t.since) >= l.window {
-			delete(l.tracked, key)
+	if now.Sub(l.swept) >= l.window {
+		l.swept = now
+		for key, t := range l.tracked {
+			if now.Sub(t.since) >= l.window {
+				delete(l.tracked, key)
+			}
 		}
 	}
 	for key := range l.tracked {

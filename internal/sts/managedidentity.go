@@ -79,6 +79,10 @@ func (s *Server) localRequest(r *http.Request) bool {
 			return false
 		}
 	}
+	// What the client connected to, if the server says so: a listener that was bound too widely must not serve a network.
+	if to, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && !s.localAddress(to) {
+		return false
+	}
 	host := r.Host
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
@@ -94,6 +98,15 @@ func (s *Server) localRequest(r *http.Request) bool {
 	}
 	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
 	return err == nil && addr.Unmap().IsLoopback()
+}
+
+func (s *Server) localAddress(a net.Addr) bool {
+	to, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return false
+	}
+	addr := to.Addr().Unmap()
+	return addr.IsLoopback() || s.cfg.ManagedIdentity.IMDS && addr.String() == imdsAddress
 }
 
 // A metadataRequest is what the endpoints have in common.

@@ -1,6 +1,8 @@
 package sts
 
 import (
+	"context"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -199,6 +201,14 @@ func TestManagedIdentityIsLocal(t *testing.T) {
 		r.Header.Set(name, "")
 		if w := do(h, r); w.Code != http.StatusForbidden {
 			t.Errorf("%s: status %d", name, w.Code)
+		}
+	}
+	for address, status := range map[string]int{"127.0.0.1": 200, "169.254.169.254": 200, "192.0.2.1": 403, "::1": 200, "fe80::1": 403} {
+		r := request()
+		r.Host = imdsAddress
+		to := &net.TCPAddr{IP: net.ParseIP(address), Port: 80}
+		if w := do(h, r.WithContext(context.WithValue(t.Context(), http.LocalAddrContextKey, to))); w.Code != status {
+			t.Errorf("to %s: status %d, want %d", address, w.Code, status)
 		}
 	}
 	r := request()

@@ -150,13 +150,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
+	if rt.page == pageToken {
+		s.serveToken(w, r, at, rt) // records every refusal, so it looks at the tenant itself
+		return
+	}
 	if !s.knownTenant(rt) {
 		s.writeError(w, r, errTenant(rt.tenant))
 		return
 	}
 	switch rt.page {
-	case pageToken:
-		s.serveToken(w, r, at, rt)
 	case pageOpenID:
 		s.serveDocument(w, r, s.openIDDocument(at, rt))
 	case pageInstance:

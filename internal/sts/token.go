@@ -97,6 +97,9 @@ func (s *Server) grant(
 	if wait := s.limiter.blocked(event.Address); wait > 0 {
 		return nil, errThrottled(wait)
 	}
+	if !s.knownTenant(rt) {
+		return nil, errTenant(rt.tenant)
+	}
 	form, refused := readForm(w, r)
 	if refused != nil {
 		return nil, refused

@@ -239,6 +239,9 @@ func TestTokenRefusals(t *testing.T) {
 		}
 	}
 	wantRefusal(t, s.post("/"+nobody+"/oauth2/v2.0/token", secretForm(app, secret)), 400, "invalid_request", 90002)
+	if e := s.observer.last(t); e.Code != 90002 {
+		t.Errorf("an unknown tenant left event %+v", e)
+	}
 	wantRefusal(t, s.get("/"+tenant+"/oauth2/v2.0/token"), 405, "invalid_request", 900561)
 	r := tokenRequest("/"+tenant+"/oauth2/v2.0/token", secretForm(app, secret).Encode())
 	r.Header.Set("Content-Type", "application/json")
