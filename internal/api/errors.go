@@ -86,6 +86,9 @@ func onWire(err error) *wireError {
 	case errors.Is(err, store.ErrUnknown):
 		return &wireError{http.StatusServiceUnavailable, "ServiceUnavailable", "",
 			"The service's storage failed and it is not known whether the change was made. Look before you try again."}
+	case errors.Is(err, store.ErrBroken):
+		return &wireError{http.StatusServiceUnavailable, "ServiceUnavailable", "",
+			"The service's storage failed and takes no changes until the operator has restarted it. Nothing was changed."}
 	case errors.Is(err, store.ErrClosed):
 		return &wireError{http.StatusServiceUnavailable, "ServiceUnavailable", "", "The service is shutting down. Try again."}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

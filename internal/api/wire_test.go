@@ -266,7 +266,11 @@ func (p *player) known(s string) string {
 	for i, blob := range p.blobs {
 		s = strings.ReplaceAll(s, fmt.Sprintf("<blob%d>", i+1), blob)
 		altered := []byte(blob)
-		altered[len(blob)/2] ^= 1
+		if i := len(blob) / 2; altered[i] == 'A' {
+			altered[i] = 'B'
+		} else {
+			altered[i] = 'A'
+		}
 		s = strings.ReplaceAll(s, fmt.Sprintf("<altered blob%d>", i+1), string(altered))
 	}
 	return regexp.MustCompile(`<(.[^*<>]*)\*(\d+)>`).ReplaceAllStringFunc(s, func(m string) string {

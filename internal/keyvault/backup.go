@@ -239,15 +239,18 @@ func (s *Service) checkRestorable(tx store.Tx, v *vaultRecord, b *secretBackup) 
 func (s *Service) writeVersions(ctx context.Context, objectID string, versions []secretRecord) error {
 	const maxBytes, maxCount = store.MaxBytes / 2, 50
 	for len(versions) > 0 {
-		n, size := 0, 0
-		for n < len(versions) && n < maxCount && size < maxBytes {
-			// JSON writes a byte as six at worst; tags are bounded far below.
-			size += 6*len(versions[n].Value) + 16<<10
-			n++
+		var batch []store.Entry
+		for size := 0; len(versions) > 0 && len(batch) < maxCount && size < maxBytes; versions = versions[1:] {
+			raw, err := json.Marshal(versions[0])
+			if err != nil {
+				return err
+			}
+			batch = append(batch, store.Entry{Key: versionKey(objectID, versions[0].Version), Value: raw})
+			size += len(raw)
 		}
 		err := s.db.Update(ctx, func(tx store.Tx) error {
-			for _, rec := range versions[:n] {
-				if err := put(tx, versionKey(objectID, rec.Version), rec); err != nil {
+			for _, e := range batch {
+				if err := tx.Put(e.Key, e.Value); err != nil {
 					return err
 				}
 			}
@@ -256,7 +259,6 @@ func (s *Service) writeVersions(ctx context.Context, objectID string, versions [
 		if err != nil {
 			return err
 		}
-		versions = versions[n:]
 	}
 	return nil
 }

@@ -343,7 +343,8 @@ func (s *Service) Recorded(ctx context.Context, rec audit.Record, act func() err
 	if err != nil {
 		rec.ResultType, rec.ResultSignature, rec.ResultDescription = "Failure", "Failed", err.Error()
 	}
-	return errors.Join(err, s.audit.Write(ctx, &rec))
+	// The outcome is recorded even if whoever asked has gone.
+	return errors.Join(err, s.audit.Write(context.WithoutCancel(ctx), &rec))
 }
 
 func isKind(err error, kind Kind) bool {

@@ -156,11 +156,12 @@ func (s *state) openAudit(ctx context.Context) error {
 		return err
 	}
 	cfg := audit.Config{
-		SyncEvery: *s.cfg.Audit.Sync,
-		Timeout:   s.cfg.Audit.Timeout,
-		Anchor:    anchor,
-		OnSync:    s.remember,
-		Now:       s.now,
+		SyncEvery:  *s.cfg.Audit.Sync,
+		Timeout:    s.cfg.Audit.Timeout,
+		Anchor:     anchor,
+		ResourceID: "/providers/Strongroom/audit",
+		OnSync:     s.remember,
+		Now:        s.now,
 	}
 	if s.cfg.Audit.File == "-" {
 		cfg.Writer = os.Stdout

@@ -41,6 +41,10 @@ var (
 	// ErrFull is wrapped by Update's error when the medium has no room left. Nothing was written.
 	ErrFull = errors.New("store: no space left")
 
+	// ErrBroken is wrapped by Update's error when an earlier commit failed in a way that forbids writing until the store is
+	// opened again. Nothing was written by the Update that returns it.
+	ErrBroken = errors.New("store: writing is refused until the store is opened again")
+
 	// ErrClosed is returned by every method once Close has been called, by Close too.
 	ErrClosed = errors.New("store: closed")
 )

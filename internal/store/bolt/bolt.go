@@ -83,7 +83,7 @@ var (
 
 	// ErrBroken is wrapped by Update's error after a commit failed in a way that forbids writing until the file is opened
 	// again; see the package comment. Nothing was written by the Update that returns it.
-	ErrBroken = errors.New("bolt: an earlier commit failed, writing is refused until the store is opened again")
+	ErrBroken = fmt.Errorf("bolt: an earlier commit failed: %w", store.ErrBroken)
 
 	errEnded = errors.New("bolt: the transaction has ended")
 )

@@ -1,0 +1,576 @@
+package keyvault
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/strongroom/strongroom/internal/audit"
+	"github.com/strongroom/strongroom/internal/identity"
+	"github.com/strongroom/strongroom/internal/seal"
+	"github.com/strongroom/strongroom/internal/store"
+	"github.com/strongroom/strongroom/internal/store/bolt"
+	"github.com/strongroom/strongroom/internal/store/storetest"
+)
+
+var (
+	admin    = &identity.Caller{TenantID: "t", ObjectID: "admin", AppID: "app", Issuer: "iss"}
+	stranger = &identity.Caller{TenantID: "t", ObjectID: "stranger", AppID: "app2", Issuer: "iss"}
+	someone  = Operator{Name: "tester"}
+)
+
+// bench is a service over a real store with a clock of its own.
+type bench struct {
+	*Service
+	faulty    *storetest.Faulty
+	auditPath string
+	root      seal.RootKey
+
+	mu  sync.Mutex // guards now
+	now time.Time
+}
+
+func (b *bench) clock() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.now
+}
+
+func (b *bench) advance(d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.now = b.now.Add(d)
+}
+
+func newBench(t testing.TB) *bench {
+	t.Helper()
+	dir := t.TempDir()
+	file, err := bolt.Open(filepath.Join(dir, "store.db"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{now: time.Unix(1_700_000_000, 0), auditPath: filepath.Join(dir, "audit.jsonl"), faulty: storetest.NewFaulty(file, 1)}
+	root, err := seal.ParseRootKey(seal.GenerateRootKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := seal.Init(t.Context(), file, root); err != nil {
+		t.Fatal(err)
+	}
+	b.root = root
+	db, err := seal.Open(t.Context(), b.faulty, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := audit.Open(audit.Config{Path: b.auditPath, SyncEvery: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(log.Close(), db.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	b.Service, err = Open(t.Context(), Config{DB: db, Audit: log, Now: b.clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.vault(t, "vault", 7, false)
+	return b
+}
+
+func (b *bench) vault(t testing.TB, name string, days int, protected bool) {
+	t.Helper()
+	_, err := b.CreateVault(t.Context(), someone, Vault{
+		Name: name, TenantID: "t", SubscriptionID: b.SubscriptionID(), ResourceGroup: "g", Location: "here",
+		RetentionDays: days, PurgeProtection: protected, Administrators: []string{"ADMIN"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (b *bench) set(t testing.TB, vault, name, value string) Secret {
+	t.Helper()
+	s, err := b.SetSecret(t.Context(), admin, vault, name, SetSecretParams{Value: NewSecretValue(value)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func wantKind(t testing.TB, err error, kind Kind) {
+	t.Helper()
+	var refused *Error
+	if !errors.As(err, &refused) || refused.Kind != kind {
+		t.Errorf("error %v, want kind %d", err, kind)
+	}
+}
+
+// records counts the records of the store below a prefix.
+func (b *bench) records(t testing.TB, prefix string) (n int) {
+	t.Helper()
+	err := b.db.View(t.Context(), func(r store.Reader) error {
+		n = 0
+		for _, err := range r.Scan(prefix, store.PrefixEnd(prefix)) {
+			if err != nil {
+				return err
+			}
+			n++
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestVaultLife(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	b.set(t, "vault", "s", "v")
+	_, err := b.CreateVault(ctx, someone, Vault{Name: "VAULT", TenantID: "t"})
+	wantKind(t, err, Conflict)
+	if _, err := b.DeleteVault(ctx, someone, "vault"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.GetSecret(ctx, admin, "vault", "s", "")
+	wantKind(t, err, VaultNotFound)
+	_, err = b.DeleteVault(ctx, someone, "vault")
+	wantKind(t, err, VaultNotFound)
+	_, err = b.CreateVault(ctx, someone, Vault{Name: "vault", TenantID: "t"})
+	wantKind(t, err, Conflict)
+	if _, err := b.RecoverVault(ctx, someone, "vault"); err != nil {
+		t.Fatal(err)
+	}
+	wantKind(t, b.PurgeVault(ctx, someone, "vault"), Conflict)
+	if s, err := b.GetSecret(ctx, admin, "vault", "s", ""); err != nil || s.Value.Reveal() != "v" {
+		t.Errorf("after recovery: %v", err)
+	}
+	if _, ok, err := b.NextDue(ctx); ok || err != nil {
+		t.Errorf("something is due after the recovery: %v", err)
+	}
+	if _, err := b.DeleteVault(ctx, someone, "vault"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.PurgeVault(ctx, someone, "vault"); err != nil {
+		t.Fatal(err)
+	}
+	b.vault(t, "vault", 7, false)
+	_, err = b.GetSecret(ctx, admin, "vault", "s", "")
+	wantKind(t, err, NotFound)
+	for range 2 { // the vault's objects, then their versions
+		if err := b.CollectGarbage(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, prefix := range []string{"object/", "deleted/", "version/", "garbage/"} {
+		if n := b.records(t, prefix); n != 0 {
+			t.Errorf("%d records are left below %s", n, prefix)
+		}
+	}
+}
+
+func TestVaultPurgedOnTime(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	b.vault(t, "guarded", 90, true)
+	if _, err := b.DeleteVault(ctx, someone, "guarded"); err != nil {
+		t.Fatal(err)
+	}
+	wantKind(t, b.PurgeVault(ctx, someone, "guarded"), PurgeProtected)
+	b.advance(90*24*time.Hour - time.Second)
+	if n, err := b.PurgeDue(ctx); n != 0 || err != nil {
+		t.Errorf("a second early: %d, %v", n, err)
+	}
+	b.advance(time.Second)
+	if n, err := b.PurgeDue(ctx); n != 1 || err != nil {
+		t.Errorf("on time: %d, %v", n, err)
+	}
+	_, err := b.GetVault(ctx, "guarded")
+	wantKind(t, err, VaultNotFound)
+}
+
+func TestVaultNames(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	for _, name := range []string{"", "ab", "1abc", "abc-", "a--b", "a.b", "a b", "ä-vault", strings.Repeat("a", 25), "abc\n"} {
+		_, err := b.CreateVault(t.Context(), someone, Vault{Name: name, TenantID: "t"})
+		wantKind(t, err, BadParameter)
+	}
+	for _, days := range []int{6, 91, -1} {
+		_, err := b.CreateVault(t.Context(), someone, Vault{Name: "good", TenantID: "t", RetentionDays: days})
+		wantKind(t, err, BadParameter)
+	}
+}
+
+func TestPurgeDue(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	b.vault(t, "guarded", 30, true)
+	for i := range 3 {
+		b.set(t, "vault", fmt.Sprint("s", i), "v")
+		b.set(t, "guarded", fmt.Sprint("s", i), "v")
+	}
+	for i := range 3 {
+		for _, vault := range []string{"vault", "guarded"} {
+			if _, err := b.DeleteSecret(ctx, admin, vault, fmt.Sprint("s", i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.advance(time.Hour)
+	}
+	wantKind(t, b.PurgeSecret(ctx, admin, "guarded", "s0"), PurgeProtected)
+	if _, err := b.RecoverSecret(ctx, admin, "vault", "s1"); err != nil {
+		t.Fatal(err)
+	}
+	at, ok, err := b.NextDue(ctx)
+	if want := time.Unix(1_700_000_000, 0).Add(7 * 24 * time.Hour); !ok || err != nil || !at.Equal(want) {
+		t.Errorf("due at %v, %v, %v; want %v", at, ok, err, want)
+	}
+	b.advance(7*24*time.Hour - 3*time.Hour) // s0's time
+	if n, err := b.PurgeDue(ctx); n != 1 || err != nil {
+		t.Errorf("purged %d, %v", n, err)
+	}
+	_, err = b.GetDeletedSecret(ctx, admin, "vault", "s0")
+	wantKind(t, err, NotFound)
+	if _, err := b.GetDeletedSecret(ctx, admin, "vault", "s2"); err != nil {
+		t.Error(err)
+	}
+	b.advance(100 * 24 * time.Hour)
+	if n, err := b.PurgeDue(ctx); n != 4 || err != nil {
+		t.Errorf("purged %d, %v", n, err)
+	}
+	if err := b.CollectGarbage(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.records(t, "version/"); n != 1 {
+		t.Errorf("%d versions are left, want that of the recovered secret", n)
+	}
+	if n := b.records(t, "due/") + b.records(t, "garbage/") + b.records(t, "deleted/"); n != 0 {
+		t.Errorf("%d records are left", n)
+	}
+}
+
+// TestPurgeDueTwice lets two servers on one store purge at once.
+func TestPurgeDueTwice(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	for i := range 20 {
+		b.set(t, "vault", fmt.Sprint("s", i), "v")
+		if _, err := b.DeleteSecret(ctx, admin, "vault", fmt.Sprint("s", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.advance(8 * 24 * time.Hour)
+	other, err := Open(ctx, Config{DB: b.db, Audit: b.audit, Now: b.clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	counts := make([]int, 2)
+	for i, s := range []*Service{b.Service, other} {
+		wg.Go(func() {
+			n, err := s.PurgeDue(ctx)
+			if err == nil {
+				err = s.CollectGarbage(ctx)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			counts[i] = n
+		})
+	}
+	wg.Wait()
+	if counts[0]+counts[1] != 20 {
+		t.Errorf("purged %v, want 20 together", counts)
+	}
+	if n := b.records(t, "version/"); n != 0 {
+		t.Errorf("%d versions are left", n)
+	}
+}
+
+// TestManaged marks a secret as a certificate's, as the certificates' own code will.
+func TestManaged(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	b.set(t, "vault", "cert", "pfx")
+	mark := func(prefix string) {
+		t.Helper()
+		err := b.db.Update(ctx, func(tx store.Tx) error {
+			v, err := b.liveVault(tx, "vault")
+			if err != nil {
+				return err
+			}
+			key := strings.Replace(objectKey(v, SecretKind, "cert"), "object/", prefix, 1)
+			o, err := get[objectRecord](tx, key)
+			if err != nil {
+				return err
+			}
+			o.Managed = true
+			return put(tx, key, o)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	mark("object/")
+	_, err := b.DeleteSecret(ctx, admin, "vault", "cert")
+	wantKind(t, err, Managed)
+	_, err = b.SetSecret(ctx, admin, "vault", "cert", SetSecretParams{Value: NewSecretValue("x")})
+	wantKind(t, err, Managed)
+	_, err = b.UpdateSecret(ctx, admin, "vault", "cert", "", UpdateSecretParams{})
+	wantKind(t, err, Managed)
+	_, err = b.BackupSecret(ctx, admin, "vault", "cert")
+	wantKind(t, err, Managed)
+	if s, err := b.GetSecret(ctx, admin, "vault", "cert", ""); err != nil || !s.Managed {
+		t.Errorf("reading: managed %v, %v", s.Managed, err)
+	}
+	b.set(t, "vault", "gone", "v")
+	err = b.db.Update(ctx, func(tx store.Tx) error {
+		v, err := b.liveVault(tx, "vault")
+		if err != nil {
+			return err
+		}
+		o, err := get[objectRecord](tx, objectKey(v, SecretKind, "gone"))
+		if err != nil {
+			return err
+		}
+		o.Managed, o.Deleted, o.PurgeAt = true, 1, 2
+		return errors.Join(tx.Delete(objectKey(v, SecretKind, "gone")), put(tx, deletedKey(v, SecretKind, "gone"), o))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.RecoverSecret(ctx, admin, "vault", "gone")
+	wantKind(t, err, Managed)
+	wantKind(t, b.PurgeSecret(ctx, admin, "vault", "gone"), Managed)
+}
+
+// TestRestoreInterrupted kills a restore between its steps: nothing of it is seen, and the collector removes it.
+func TestRestoreInterrupted(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	for i := range 130 { // several transactions
+		b.set(t, "vault", "many", fmt.Sprint(i))
+	}
+	blob, err := b.BackupSecret(ctx, admin, "vault", "many")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.vault(t, "target", 7, false)
+	before := b.records(t, "version/")
+	for step := range 5 {
+		faults := slices.Repeat([]storetest.Fault{storetest.None}, step)
+		b.faulty.Schedule(append(faults, storetest.Fail)...)
+		if _, err := b.RestoreSecret(ctx, admin, "target", blob); !errors.Is(err, storetest.ErrInjected) {
+			t.Fatalf("step %d: %v", step, err)
+		}
+		_, err := b.GetSecret(ctx, admin, "target", "many", "")
+		wantKind(t, err, NotFound)
+	}
+	if n := b.records(t, "version/"); n == before {
+		t.Fatal("the interrupted restores left nothing, so the test is about nothing")
+	}
+	if err := b.CollectGarbage(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.records(t, "garbage/"); n == 0 {
+		t.Error("a restore that may still be running was collected")
+	}
+	b.advance(restoreTime)
+	if err := b.CollectGarbage(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.records(t, "version/"); n != before {
+		t.Errorf("%d versions are stored, want %d", n, before)
+	}
+	if _, err := b.RestoreSecret(ctx, admin, "target", blob); err != nil {
+		t.Fatal(err)
+	}
+	page, err := b.ListSecretVersions(ctx, admin, "target", "many", "", 200)
+	if err != nil || len(page.Items) != 130 {
+		t.Errorf("%d versions, %v", len(page.Items), err)
+	}
+}
+
+// TestRestoreTooLate lets the collector begin before the last step of a restore.
+func TestRestoreTooLate(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	b.set(t, "vault", "s", "v")
+	blob, err := b.BackupSecret(ctx, admin, "vault", "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.vault(t, "target", 7, false)
+	updates := 0
+	hooked := *b.Service
+	hooked.db, err = seal.Open(ctx, hookedStore{DB: b.faulty, before: func() {
+		if updates++; updates == 3 { // mark, versions, then this
+			b.advance(restoreTime)
+			if err := b.CollectGarbage(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+	}}, b.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = hooked.RestoreSecret(ctx, admin, "target", blob)
+	wantKind(t, err, Conflict)
+	if n := b.records(t, "version/"); n != 1 {
+		t.Errorf("%d versions are stored", n)
+	}
+}
+
+func TestBackupLimits(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	b.set(t, "vault", "s", "v")
+	err := b.db.Update(ctx, func(tx store.Tx) error {
+		v, err := b.liveVault(tx, "vault")
+		if err != nil {
+			return err
+		}
+		o, err := get[objectRecord](tx, objectKey(v, SecretKind, "s"))
+		if err != nil {
+			return err
+		}
+		o.Versions = MaxBackupVersions + 1
+		return put(tx, objectKey(v, SecretKind, "s"), o)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.BackupSecret(ctx, admin, "vault", "s")
+	wantKind(t, err, BadParameter)
+
+	other := newBench(t)
+	blob, err := other.BackupSecret(ctx, admin, "vault", other.set(t, "vault", "x", "v").Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.RestoreSecret(ctx, admin, "vault", blob)
+	wantKind(t, err, BadParameter)
+	_, err = b.RestoreSecret(ctx, admin, "vault", make([]byte, MaxBackup+1))
+	wantKind(t, err, BadParameter)
+}
+
+// TestSameNameAtOnce sets, deletes, recovers, purges and restores one name from many goroutines.
+func TestSameNameAtOnce(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	b.set(t, "vault", "s", "v")
+	blob, err := b.BackupSecret(ctx, admin, "vault", "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	acts := []func() error{
+		func() error { _, err := b.DeleteSecret(ctx, admin, "vault", "s"); return err },
+		func() error { _, err := b.RecoverSecret(ctx, admin, "vault", "s"); return err },
+		func() error { return b.PurgeSecret(ctx, admin, "vault", "s") },
+		func() error { _, err := b.RestoreSecret(ctx, admin, "vault", blob); return err },
+		func() error {
+			_, err := b.SetSecret(ctx, admin, "vault", "s", SetSecretParams{Value: NewSecretValue("w")})
+			return err
+		},
+		func() error { return b.CollectGarbage(ctx) },
+	}
+	var wg sync.WaitGroup
+	for _, act := range acts {
+		wg.Go(func() {
+			for range 40 {
+				var refused *Error
+				if err := act(); err != nil && !errors.As(err, &refused) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	live, deleted := b.records(t, "object/"), b.records(t, "deleted/")
+	if live+deleted > 1 || deleted != b.records(t, "due/") {
+		t.Errorf("%d live, %d deleted, %d due", live, deleted, b.records(t, "due/"))
+	}
+	err = b.db.Walk(ctx, func(key string, value []byte, err error) error {
+		if err == nil {
+			err = CheckRecord(key, value)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestIntentBeforeEffect makes the audit log fail: nothing may change.
+func TestIntentBeforeEffect(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	b.set(t, "vault", "s", "v")
+	if err := b.audit.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := b.SetSecret(ctx, admin, "vault", "s", SetSecretParams{Value: NewSecretValue("w")})
+	if !errors.Is(err, audit.ErrUnavailable) {
+		t.Errorf("set: %v", err)
+	}
+	_, err = b.DeleteSecret(ctx, admin, "vault", "s")
+	if !errors.Is(err, audit.ErrUnavailable) {
+		t.Errorf("delete: %v", err)
+	}
+	if s, err := b.GetSecret(ctx, admin, "vault", "s", ""); err != nil || s.Value.Reveal() != "v" {
+		t.Errorf("the secret has changed: %v, %v", s.Value.Reveal(), err)
+	}
+}
+
+func TestStrangerIsRefused(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	b.set(t, "vault", "s", "v")
+	foreign := &identity.Caller{TenantID: "other", ObjectID: "admin"}
+	for _, caller := range []*identity.Caller{stranger, foreign, {TenantID: "t"}, {TenantID: "t", Groups: []string{""}}} {
+		_, err := b.GetSecret(ctx, caller, "vault", "s", "")
+		wantKind(t, err, AccessDenied)
+		_, err = b.SetSecret(ctx, caller, "vault", "s", SetSecretParams{})
+		wantKind(t, err, AccessDenied)
+	}
+	member := &identity.Caller{TenantID: "T", ObjectID: "x", Groups: []string{"other", "Admin"}}
+	if _, err := b.GetSecret(ctx, member, "vault", "s", ""); err != nil {
+		t.Errorf("a member of the administrators' group: %v", err)
+	}
+}
+
+func TestSecretValueIsRedacted(t *testing.T) {
+	t.Parallel()
+	v := NewSecretValue("hunter2")
+	raw, err := json.Marshal(map[string]any{"v": v, "s": Secret{Value: v}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{fmt.Sprint(v), fmt.Sprintf("%+v %#v %s %q", v, v, v, v), fmt.Sprintf("%+v", Secret{Value: v}), fmt.Sprintf("%#v", Secret{Value: v}), string(raw)} {
+		if strings.Contains(text, "hunter2") {
+			t.Errorf("printed as %s", text)
+		}
+	}
+}
+
+// hookedStore calls before ahead of every Update.
+type hookedStore struct {
+	store.DB
+	before func()
+}
+
+func (h hookedStore) Update(ctx context.Context, fn func(store.Tx) error) error {
+	h.before()
+	return h.DB.Update(ctx, fn)
+}
