@@ -21,6 +21,7 @@ import (
 
 	"github.com/strongroom/strongroom/internal/store"
 	"github.com/strongroom/strongroom/internal/store/bolt"
+	"github.com/strongroom/strongroom/internal/store/storetest"
 )
 
 const (
@@ -48,7 +49,8 @@ func (c *clock) Advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-func openStore(t testing.TB) store.DB {
+// openStore opens a real store that runs half of the transactions twice, as the contract of store.DB allows.
+func openStore(t testing.TB) *storetest.Faulty {
 	t.Helper()
 	db, err := bolt.Open(filepath.Join(t.TempDir(), "store"), nil)
 	if err != nil {
@@ -59,7 +61,9 @@ func openStore(t testing.TB) store.DB {
 			t.Error(err)
 		}
 	})
-	return db
+	faulty := storetest.NewFaulty(db, 1)
+	faulty.SetPlan(storetest.Plan{Twice: 0.5})
+	return faulty
 }
 
 // An installation is one server's view of a store.

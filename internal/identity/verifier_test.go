@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/strongroom/strongroom/internal/store"
+	"github.com/strongroom/strongroom/internal/store/storetest"
 )
 
 func TestVerifyIssuedTokens(t *testing.T) {
@@ -446,6 +447,38 @@ func TestDeletionRevokesTokens(t *testing.T) {
 	}
 }
 
+// A revocation whose outcome the store cannot tell counts at once if it happened, and not at all if it did not.
+func TestRevocationWithUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	revocations := map[string]func(*installation, *Application, string) error{
+		"application": func(in *installation, app *Application, _ string) error {
+			return in.dir.DeleteApplication(t.Context(), app.ClientID)
+		},
+		"signing key": func(in *installation, _ *Application, kid string) error {
+			return in.authority.RevokeSigningKey(t.Context(), kid)
+		},
+	}
+	for name, revoke := range revocations {
+		for fault, done := range map[storetest.Fault]bool{storetest.Fail: false, storetest.Lost: false, storetest.Unknown: true} {
+			db := openStore(t)
+			in := join(t, db, newClock())
+			app := in.app(t)
+			token := in.token(t, app, vaultAud, 2)
+			if _, err := in.verifier.Verify(t.Context(), token); err != nil {
+				t.Fatal(err)
+			}
+			kid, _ := in.signingKey(t)
+			db.Schedule(fault)
+			if err := revoke(in, app, kid); !errors.Is(err, storetest.ErrInjected) {
+				t.Errorf("%s, fault %d: got %v", name, fault, err)
+			}
+			if _, err := in.verifier.Verify(t.Context(), token); (err != nil) != done {
+				t.Errorf("%s, fault %d: the token afterwards: %v", name, fault, err)
+			}
+		}
+	}
+}
+
 // failingDB fails reads on demand.
 type failingDB struct {
 	store.DB
@@ -477,6 +510,56 @@ func TestVerifyFailsClosedWithoutStore(t *testing.T) {
 	if _, refused := errors.AsType[*TokenError](err); !errors.Is(err, db.err) || refused || caller != nil {
 		t.Errorf("got %v and %v, want only the failure of the store", caller, err)
 	}
+}
+
+// pausingDB stops a View after it has read, until told to go on.
+type pausingDB struct {
+	store.DB
+	read, resume chan struct{}
+}
+
+func (p *pausingDB) View(ctx context.Context, fn func(store.Reader) error) error {
+	err := p.DB.View(ctx, fn)
+	if p.read != nil {
+		p.read <- struct{}{}
+		<-p.resume
+	}
+	return err
+}
+
+// A token that was judged while its principal was being deleted must not be remembered as good.
+func TestDeletionDuringVerification(t *testing.T) {
+	t.Parallel()
+	faulty, c := openStore(t), newClock()
+	in := join(t, faulty, c)
+	app := in.app(t)
+	token, other := in.token(t, app, vaultAud, 2), in.token(t, in.app(t), vaultAud, 2)
+
+	if _, err := in.verifier.Verify(t.Context(), other); err != nil { // makes the count fresh
+		t.Fatal(err)
+	}
+	paused := &pausingDB{DB: faulty, read: make(chan struct{}), resume: make(chan struct{})}
+	in.dir.db = paused
+	done := make(chan error)
+	go func() {
+		_, err := in.verifier.Verify(t.Context(), token)
+		done <- err
+	}()
+	<-paused.read // the principal was seen alive
+	if err := in.dir.DeleteApplication(t.Context(), app.ClientID); err != nil {
+		t.Fatal(err)
+	}
+	close(paused.resume)
+	if err := <-done; err != nil {
+		t.Fatalf("judged before the deletion: %v", err)
+	}
+	go func() {
+		for range paused.read {
+		}
+	}()
+	_, err := in.verifier.Verify(t.Context(), token)
+	wantCode(t, err, CodePrincipal)
+	close(paused.read)
 }
 
 func TestCacheIsBounded(t *testing.T) {
