@@ -1,0 +1,272 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
+	"github.com/spf13/cobra"
+
+	"github.com/strongroom/strongroom/internal/admin"
+	"github.com/strongroom/strongroom/internal/server"
+)
+
+// A target is a vault and how to reach it: one of the server on this machine, known by its data folder, or any other by its URL.
+type target struct {
+	where       place
+	vaultName   string
+	vaultURL    string
+	credentials string
+	caFile      string
+	timeout     time.Duration
+}
+
+func (t *target) register(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&t.vaultName, "vault-name", "", "name of a vault of the server on this machine (default demo)")
+	f.StringVar(&t.vaultURL, "vault-url", "", "URL of any vault; credentials then come from the environment, as for every Azure SDK")
+	f.StringVar(&t.credentials, "credentials", "", "file with the credentials (default the administrator's in the data folder)")
+	f.StringVar(&t.caFile, "ca-file", "", "PEM file with the authorities to trust")
+	f.DurationVar(&t.timeout, "timeout", 2*time.Minute, "how long the command may take")
+	t.where.register(cmd)
+	cmd.MarkFlagsMutuallyExclusive("vault-name", "vault-url")
+}
+
+// secrets returns a client for the vault's secrets.
+func (t *target) secrets(ctx context.Context) (*azsecrets.Client, error) {
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	status, dir, err := t.local(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if status == nil {
+		return t.remote()
+	}
+	transport, err := t.transport(status)
+	if err != nil {
+		return nil, err
+	}
+	options := azcore.ClientOptions{
+		Cloud:     cloud.Configuration{ActiveDirectoryAuthorityHost: loginURL(*status)},
+		Transport: &http.Client{Transport: transport},
+		Telemetry: policy.TelemetryOptions{Disabled: true},
+	}
+	credential, err := t.localCredential(dir, options)
+	if err != nil {
+		return nil, err
+	}
+	address := t.vaultURL
+	if address == "" {
+		address = vaultURL(status, t.vaultName)
+	}
+	return azsecrets.NewClient(address, credential, &azsecrets.ClientOptions{ClientOptions: options})
+}
+
+// vaultLabel keeps a name from becoming another host.
+var vaultLabel = regexp.MustCompile(`^[a-zA-Z0-9-]{1,127}$`)
+
+func (t *target) check() error {
+	if t.vaultURL != "" {
+		u, err := url.Parse(t.vaultURL)
+		if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+			return usagef("--vault-url %s is not the https URL of a vault", t.vaultURL)
+		}
+		t.vaultURL = "https://" + u.Host
+		return nil
+	}
+	if t.vaultName == "" {
+		t.vaultName = devVault
+	}
+	if !vaultLabel.MatchString(t.vaultName) {
+		return usagef("--vault-name %q is not the name of a vault: 3 to 24 letters, digits and hyphens", t.vaultName)
+	}
+	return nil
+}
+
+// local returns the status of the server on this machine if the vault is one of its own, and nil if it is not.
+func (t *target) local(ctx context.Context) (status *admin.Status, dir string, err error) {
+	if dir, err = t.where.folder(); err != nil {
+		return nil, "", err
+	}
+	status, err = readStatus(ctx, admin.NewClient(dir))
+	if t.vaultURL == "" {
+		return status, dir, err
+	}
+	if err != nil {
+		return nil, dir, nil // that no server runs here does not matter to a vault elsewhere
+	}
+	_, suffix, _ := strings.Cut(strings.TrimPrefix(t.vaultURL, "https://"), ".")
+	if !strings.EqualFold(suffix, withPort(status.Suffix, status)) {
+		return nil, dir, nil
+	}
+	return status, dir, nil
+}
+
+// remote uses what the environment says, as every Azure SDK does.
+func (t *target) remote() (*azsecrets.Client, error) {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	pool, err := t.pool("")
+	if err != nil {
+		return nil, err
+	}
+	transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	options := azcore.ClientOptions{Transport: &http.Client{Transport: transport}, Telemetry: policy.TelemetryOptions{Disabled: true}}
+	credential, err := environmentCredential(options)
+	if err != nil {
+		return nil, err
+	}
+	return azsecrets.NewClient(t.vaultURL, credential, &azsecrets.ClientOptions{ClientOptions: options})
+}
+
+// environmentCredential asks Microsoft about the authority only if nobody named another authority.
+func environmentCredential(options azcore.ClientOptions) (azcore.TokenCredential, error) {
+	named := os.Getenv("AZURE_AUTHORITY_HOST") != "" || options.Cloud.ActiveDirectoryAuthorityHost != ""
+	return azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{
+		ClientOptions: options, DisableInstanceDiscovery: named,
+	})
+}
+
+// localCredential takes the administrator's credentials from the data folder, or those of the environment if they were
+// moved away.
+func (t *target) localCredential(dir string, options azcore.ClientOptions) (azcore.TokenCredential, error) {
+	path := t.credentials
+	if path == "" {
+		path = filepath.Join(dir, server.AdministratorFile)
+	}
+	c, err := server.ReadCredentials(path)
+	if errors.Is(err, fs.ErrNotExist) && t.credentials == "" {
+		return environmentCredential(options)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return azidentity.NewClientSecretCredential(c.TenantID, c.ClientID, c.Secret, &azidentity.ClientSecretCredentialOptions{
+		ClientOptions: options, DisableInstanceDiscovery: true,
+	})
+}
+
+// pool returns the authorities to trust; nil are the system's.
+func (t *target) pool(local string) (*x509.CertPool, error) {
+	path := t.caFile
+	if path == "" {
+		path = local
+	}
+	if path == "" {
+		return nil, nil
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(raw) {
+		return nil, fmt.Errorf("%s holds no certificate", path)
+	}
+	return pool, nil
+}
+
+// transport reaches the server on this machine by its names without a resolver, and trusts its authority and no other.
+func (t *target) transport(status *admin.Status) (*http.Transport, error) {
+	pool, err := t.pool(status.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	addresses := localAddresses(status.Listen)
+	var d net.Dialer
+	return &http.Transport{
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			host, _, err := net.SplitHostPort(address)
+			if err != nil {
+				return nil, err
+			}
+			if host != status.Domain && !strings.HasSuffix(host, "."+status.Domain) && !strings.HasSuffix(host, "."+status.Suffix) {
+				return d.DialContext(ctx, network, address)
+			}
+			return dialFirst(ctx, &d, addresses)
+		},
+		TLSClientConfig:   &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
+		ForceAttemptHTTP2: true,
+	}, nil
+}
+
+// localAddresses are where a server's listeners are reached from this machine.
+func localAddresses(listen []string) (out []string) {
+	for _, l := range listen {
+		a, err := netip.ParseAddrPort(l)
+		if err != nil {
+			continue
+		}
+		if a.Addr().IsUnspecified() {
+			loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+			if a.Addr().Is6() {
+				loopback = netip.IPv6Loopback()
+			}
+			a = netip.AddrPortFrom(loopback, a.Port())
+		}
+		out = append(out, a.String())
+	}
+	return out
+}
+
+func dialFirst(ctx context.Context, d *net.Dialer, addresses []string) (net.Conn, error) {
+	errs := []error{errors.New("the server on this machine cannot be reached")}
+	for _, a := range addresses {
+		c, err := d.DialContext(ctx, "tcp", a)
+		if err == nil {
+			return c, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+// maxServiceError bounds what is read of an error's body, and what is shown of it.
+const (
+	maxServiceError = 64 << 10
+	maxShownError   = 2000
+)
+
+// explainService shows a refusal of the service as az does: the code, and the message.
+func explainService(e *azcore.ResponseError) string {
+	var body struct {
+		Error struct {
+			Code, Message string
+			InnerError    struct{ Code string } `json:"innererror"`
+		} `json:"error"`
+	}
+	if e.RawResponse != nil && e.RawResponse.Body != nil {
+		raw, err := io.ReadAll(io.LimitReader(e.RawResponse.Body, maxServiceError))
+		if err == nil && json.Unmarshal(raw, &body) == nil && body.Error.Message != "" {
+			code := body.Error.Code
+			if inner := body.Error.InnerError.Code; inner != "" {
+				code += "/" + inner
+			}
+			return fmt.Sprintf("(%s) %s", code, body.Error.Message[:min(len(body.Error.Message), maxShownError)])
+		}
+	}
+	if e.ErrorCode != "" {
+		return fmt.Sprintf("(%s) the service answered %d", e.ErrorCode, e.StatusCode)
+	}
+	return fmt.Sprintf("the service answered %d", e.StatusCode)
+}

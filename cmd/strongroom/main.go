@@ -1,0 +1,176 @@
+// Command strongroom is the Strongroom server, the tool of its operator and a client for its secrets, in one binary.
+//
+// The secret commands have the flags and the output of `az keyvault secret`. Everything that manages the installation
+// itself goes through the administration socket in the data folder, so it works for whoever owns that folder and for
+// nobody else.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/spf13/cobra"
+
+	"github.com/strongroom/strongroom/internal/admin"
+)
+
+// Exit codes. They are part of the program's interface and stand in its help.
+const (
+	exitOK       = 0
+	exitFailed   = 1
+	exitUsage    = 2
+	exitNotFound = 3 // as az: what was asked for is not there
+)
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run runs one command and returns the exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintf(stderr, "strongroom: %s\n", oneLine(explain(err)))
+	return exitCode(err)
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "strongroom",
+		Short: "A key vault of your own, compatible with Azure Key Vault",
+		Long: `Strongroom is a self-hosted key vault that speaks the protocol of Azure Key Vault, so that unmodified clients work with it.
+
+"strongroom dev" starts a working vault on this machine; "strongroom init" and "strongroom serve" set up and run a real one.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 what was asked for does not exist.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(
+		newDevCommand(), newInitCommand(), newServeCommand(),
+		newEnvCommand(), newHostsCommand(), newStatusCommand(), newVersionCommand(),
+		newSecretCommand(),
+	)
+	finish(root)
+	return root
+}
+
+// group makes the parent of subcommands.
+func group(use, short string, children ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short}
+	c.AddCommand(children...)
+	return c
+}
+
+// finish completes a tree of commands: parents refuse what is not among their children, and errors of a command's own
+// work are told from those of its usage, which cobra finds before it.
+func finish(c *cobra.Command) {
+	for _, child := range c.Commands() {
+		finish(child)
+	}
+	if c.RunE == nil {
+		c.Args = knownChild
+		c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		return
+	}
+	if c.Args == nil {
+		c.Args = cobra.NoArgs
+	}
+	work := c.RunE
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := work(cmd, args); err != nil {
+			return &workError{err}
+		}
+		return nil
+	}
+}
+
+func knownChild(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := ""
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = fmt.Sprintf(", did you mean %q", near[0])
+	}
+	return usagef("there is no command %q%s; see %s --help", cmd.CommandPath()+" "+args[0], hint, cmd.CommandPath())
+}
+
+// A workError is an error of a command that was used rightly.
+type workError struct{ err error }
+
+func (e *workError) Error() string { return e.err.Error() }
+func (e *workError) Unwrap() error { return e.err }
+
+// A usageError is wrong usage that only the command itself could find.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+
+// A notFoundError says that what was asked for does not exist.
+type notFoundError struct{ text string }
+
+func (e *notFoundError) Error() string { return e.text }
+
+func exitCode(err error) int {
+	var (
+		work    *workError
+		usage   *usageError
+		missing *notFoundError
+		refused *admin.Error
+		service *azcore.ResponseError
+	)
+	switch {
+	case !errors.As(err, &work) || errors.As(err, &usage):
+		return exitUsage
+	case errors.As(err, &missing):
+		return exitNotFound
+	case errors.As(err, &refused) && refused.Status == http.StatusNotFound:
+		return exitNotFound
+	case errors.As(err, &service) && service.StatusCode == http.StatusNotFound:
+		return exitNotFound
+	}
+	return exitFailed
+}
+
+// explain turns an error into what a person can act on.
+func explain(err error) string {
+	var service *azcore.ResponseError
+	if errors.As(err, &service) {
+		return explainService(service)
+	}
+	var path *fs.PathError
+	if errors.As(err, &path) && errors.Is(err, fs.ErrPermission) {
+		return err.Error() + ": run this as the owner of the data folder"
+	}
+	return err.Error()
+}
+
+// oneLine keeps an error on one line, whatever libraries put into it.
+func oneLine(text string) string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "; ")
+}
