@@ -44,6 +44,7 @@ func TestCertificateAssertions(t *testing.T) {
 		return err
 	}
 
+	fractions := with(claims, object{"nbf": nil, "iat": float64(now.Unix()) + 0.25, "exp": float64(now.Unix()) + 600.75})
 	for name, c := range map[string]struct {
 		alg    string
 		header object
@@ -52,7 +53,7 @@ func TestCertificateAssertions(t *testing.T) {
 		"Go":                {"PS256", object{"x5t#S256": base64.StdEncoding.EncodeToString(long[:])}, claims},
 		"Go, AD FS":         {"RS256", object{"x5t": base64.StdEncoding.EncodeToString(short[:]), "x5c": x5c}, claims},
 		"JavaScript":        {"PS256", object{"x5t#S256": base64.RawURLEncoding.EncodeToString(long[:])}, claims},
-		"Python":            {"RS256", object{"x5t": base64.URLEncoding.EncodeToString(short[:])}, with(claims, object{"nbf": nil, "iat": float64(now.Unix()) + 0.25, "exp": float64(now.Unix()) + 600.75})},
+		"Python":            {"RS256", object{"x5t": base64.URLEncoding.EncodeToString(short[:])}, fractions},
 		"only x5c":          {"RS256", object{"x5c": x5c}, claims},
 		"x5t standard":      {"RS256", object{"x5t": base64.StdEncoding.EncodeToString(short[:])}, claims},
 		"kid hex":           {"RS256", object{"kid": strings.ToUpper(hex.EncodeToString(short[:]))}, claims},
@@ -96,12 +97,14 @@ func TestCertificateAssertions(t *testing.T) {
 	if err := verify("PS256", good, claims, "foreign"); !errors.Is(err, ErrBadAssertion) {
 		t.Errorf("foreign key under the registered name: %v", err)
 	}
-	if err := verify("RS256", object{"x5c": []string{base64.StdEncoding.EncodeToString(foreignDER)}}, claims, "foreign"); !errors.Is(err, ErrBadAssertion) {
+	own := object{"x5c": []string{base64.StdEncoding.EncodeToString(foreignDER)}}
+	if err := verify("RS256", own, claims, "foreign"); !errors.Is(err, ErrBadAssertion) {
 		t.Errorf("foreign key with its own certificate: %v", err)
 	}
 	ec := newEC(t, elliptic.P256())
 	token := mint(t, ec, "ES256", with(good, object{"alg": "ES256"}), claims)
-	if _, _, err := in.dir.VerifyCertificateAssertion(t.Context(), app.ClientID, token, func(string) bool { return true }); !errors.Is(err, ErrBadAssertion) {
+	anywhere := func(string) bool { return true }
+	if _, _, err := in.dir.VerifyCertificateAssertion(t.Context(), app.ClientID, token, anywhere); !errors.Is(err, ErrBadAssertion) {
 		t.Errorf("ES256: %v", err)
 	}
 	in.clock.Advance(48 * time.Hour)

@@ -119,11 +119,12 @@ func TestRecordsOfANewerReleaseAreRefused(t *testing.T) {
 	t.Parallel()
 	in := install(t)
 	app := in.app(t)
+	const head = `{"v":1,"clientId":"x","objectId":"x","displayName":"x","kind":"application","created":"2027-01-01T00:00:00Z"`
 	for name, raw := range map[string]string{
 		"version": `{"v":2,"clientId":"` + app.ClientID + `"}`,
-		"member":  `{"v":1,"clientId":"` + app.ClientID + `","objectId":"x","displayName":"x","kind":"application","created":"2027-01-01T00:00:00Z","disabled":true}`,
+		"member":  head + `,"disabled":true}`,
 		"damaged": `{"v":1,`,
-		"garbage": `{"v":1,"clientId":"x","objectId":"x","displayName":"x","kind":"application","created":"2027-01-01T00:00:00Z"}x`,
+		"garbage": head + `}x`,
 	} {
 		err := in.db.Update(t.Context(), func(tx store.Tx) error { return tx.Put(prefixApp+app.ClientID, []byte(raw)) })
 		if err != nil {

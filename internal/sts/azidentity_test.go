@@ -115,7 +115,8 @@ func TestAzureTakeover(t *testing.T) {
 	app, secret := s.appWithSecret(t)
 	options := s.clientOptions(t)
 	options.Cloud = cloud.AzurePublic
-	credential, err := azidentity.NewClientSecretCredential(tenant, app.ClientID, secret, &azidentity.ClientSecretCredentialOptions{ClientOptions: options})
+	credential, err := azidentity.NewClientSecretCredential(tenant, app.ClientID, secret,
+		&azidentity.ClientSecretCredentialOptions{ClientOptions: options})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +142,8 @@ func TestAzureDSTS(t *testing.T) {
 	app, secret := s.appWithSecret(t)
 	options := s.clientOptions(t)
 	options.Cloud.ActiveDirectoryAuthorityHost = "https://login.example.org:8443/dstsv2"
-	credential, err := azidentity.NewClientSecretCredential(tenantDSTS, app.ClientID, secret, &azidentity.ClientSecretCredentialOptions{ClientOptions: options})
+	credential, err := azidentity.NewClientSecretCredential(tenantDSTS, app.ClientID, secret,
+		&azidentity.ClientSecretCredentialOptions{ClientOptions: options})
 	if err != nil {
 		t.Fatal(err)
 	}

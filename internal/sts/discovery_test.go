@@ -20,6 +20,7 @@ var update = flag.Bool("update", false, "write the golden files")
 func TestGoldenDocuments(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
+	const instance, asked = "/common/discovery/instance?", "authorization_endpoint="
 	for name, target := range map[string]string{
 		"openid-v2":        "https://login.example.org:8443/" + tenant + "/v2.0/.well-known/openid-configuration?",
 		"openid-v1":        "https://login.example.org/" + tenant + "/.well-known/openid-configuration",
@@ -28,9 +29,9 @@ func TestGoldenDocuments(t *testing.T) {
 		"openid-alias":     "https://login.microsoftonline.com/organizations/v2.0/.well-known/openid-configuration",
 		"openid-adfs":      "https://login.example.org:8443/adfs/.well-known/openid-configuration",
 		"openid-dsts":      "https://login.example.org:8443/dstsv2/" + tenantDSTS + "/v2.0/.well-known/openid-configuration",
-		"instance":         "https://login.microsoftonline.com/common/discovery/instance?api-version=1.1&authorization_endpoint=https%3A%2F%2Flogin.example.org%2F" + tenant + "%2Foauth2%2Fv2.0%2Fauthorize",
-		"instance-adfs":    "https://login.example.org:8443/common/discovery/instance?api-version=1.0&authorization_endpoint=https://login.example.org/adfs/oauth2/authorize",
-		"instance-foreign": "https://login.example.org:8443/common/discovery/instance?authorization_endpoint=https://evil.example/x/",
+		"instance":         "https://login.microsoftonline.com" + instance + "api-version=1.1&" + asked + "https%3A%2F%2Flogin.example.org%2F" + tenant + "%2Foauth2",
+		"instance-adfs":    "https://login.example.org:8443" + instance + "api-version=1.0&" + asked + "https://login.example.org/adfs/oauth2/authorize",
+		"instance-foreign": "https://login.example.org:8443" + instance + asked + "https://evil.example/x/",
 	} {
 		w := do(s, httptest.NewRequest(http.MethodGet, target, nil))
 		if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "application/json; charset=utf-8" ||

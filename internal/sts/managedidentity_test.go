@@ -81,15 +81,17 @@ func TestAppService(t *testing.T) {
 		t.Fatal(err)
 	}
 	h, header := s.ManagedIdentityHandler(), secret.Reveal()
+	modern := map[string]string{"X-IDENTITY-HEADER": header}
+	const msi = "/msi/token?api-version=2019-08-01"
 	escaped := "&resource=" + url.QueryEscape(vault)
 	for name, r := range map[string]*http.Request{
-		"2019-08-01":   local("GET", "/msi/token?api-version=2019-08-01"+escaped, map[string]string{"X-IDENTITY-HEADER": header}),
-		"unescaped":    local("GET", "/msi/token?api-version=2019-08-01&resource="+vault, map[string]string{"X-IDENTITY-HEADER": header}),
-		"slash":        local("GET", "/msi/token/?api-version=2019-08-01"+escaped, map[string]string{"X-IDENTITY-HEADER": header}),
+		"2019-08-01":   local("GET", msi+escaped, modern),
+		"unescaped":    local("GET", msi+"&resource="+vault, modern),
+		"slash":        local("GET", "/msi/token/?api-version=2019-08-01"+escaped, modern),
 		"2017-09-01":   local("GET", "/msi/token?api-version=2017-09-01"+escaped+"&clientid="+app.ClientID, map[string]string{"secret": header}),
-		"client id":    local("GET", "/msi/token?api-version=2019-08-01&client_id="+strings.ToUpper(app.ClientID)+escaped, map[string]string{"X-IDENTITY-HEADER": header}),
-		"principal id": local("GET", "/msi/token?api-version=2019-08-01&principal_id="+app.ObjectID+escaped, map[string]string{"X-IDENTITY-HEADER": header}),
-		"resource id":  local("GET", "/msi/token?api-version=2019-08-01&mi_res_id="+url.QueryEscape(app.ResourceID)+escaped, map[string]string{"X-IDENTITY-HEADER": header}),
+		"client id":    local("GET", msi+"&client_id="+strings.ToUpper(app.ClientID)+escaped, modern),
+		"principal id": local("GET", msi+"&principal_id="+app.ObjectID+escaped, modern),
+		"resource id":  local("GET", msi+"&mi_res_id="+url.QueryEscape(app.ResourceID)+escaped, modern),
 	} {
 		t.Log(name)
 		s.wantMetadataToken(t, do(h, r), app)
@@ -98,17 +100,17 @@ func TestAppService(t *testing.T) {
 		r      *http.Request
 		status int
 	}{
-		"no header":     {local("GET", "/msi/token?api-version=2019-08-01"+escaped, nil), 401},
-		"wrong header":  {local("GET", "/msi/token?api-version=2019-08-01"+escaped, map[string]string{"X-IDENTITY-HEADER": header + "x"}), 401},
-		"old header":    {local("GET", "/msi/token?api-version=2019-08-01"+escaped, map[string]string{"secret": header}), 401},
-		"other client":  {local("GET", "/msi/token?api-version=2019-08-01&client_id="+other.ClientID+escaped, map[string]string{"X-IDENTITY-HEADER": header}), 400},
-		"two clients":   {local("GET", "/msi/token?api-version=2019-08-01&client_id="+app.ClientID+"&client_id="+other.ClientID+escaped, map[string]string{"X-IDENTITY-HEADER": header}), 400},
-		"no resource":   {local("GET", "/msi/token?api-version=2019-08-01", map[string]string{"X-IDENTITY-HEADER": header}), 400},
-		"bad resource":  {local("GET", "/msi/token?api-version=2019-08-01&resource=https://evil.example.org", map[string]string{"X-IDENTITY-HEADER": header}), 400},
-		"no version":    {local("GET", "/msi/token?resource=x", map[string]string{"X-IDENTITY-HEADER": header}), 400},
-		"POST":          {local("POST", "/msi/token?api-version=2019-08-01"+escaped, map[string]string{"X-IDENTITY-HEADER": header}), 405},
-		"huge":          {local("GET", "/msi/token?api-version=2019-08-01&x="+strings.Repeat("x", maxIMDSQuery), map[string]string{"X-IDENTITY-HEADER": header}), 403},
-		"other path":    {local("GET", "/msi/token/x?api-version=2019-08-01"+escaped, map[string]string{"X-IDENTITY-HEADER": header}), 404},
+		"no header":     {local("GET", msi+escaped, nil), 401},
+		"wrong header":  {local("GET", msi+escaped, map[string]string{"X-IDENTITY-HEADER": header + "x"}), 401},
+		"old header":    {local("GET", msi+escaped, map[string]string{"secret": header}), 401},
+		"other client":  {local("GET", msi+"&client_id="+other.ClientID+escaped, modern), 400},
+		"two clients":   {local("GET", msi+"&client_id="+app.ClientID+"&client_id="+other.ClientID+escaped, modern), 400},
+		"no resource":   {local("GET", msi, modern), 400},
+		"bad resource":  {local("GET", msi+"&resource=https://evil.example.org", modern), 400},
+		"no version":    {local("GET", "/msi/token?resource=x", modern), 400},
+		"POST":          {local("POST", msi+escaped, modern), 405},
+		"huge":          {local("GET", msi+"&x="+strings.Repeat("x", maxIMDSQuery), modern), 403},
+		"other path":    {local("GET", "/msi/token/x?api-version=2019-08-01"+escaped, modern), 404},
 		"IMDS is off":   {local("GET", "/metadata/identity/oauth2/token?api-version=2018-02-01"+escaped, map[string]string{"Metadata": "true"}), 400},
 		"Arc is off":    {local("GET", "/metadata/identity/oauth2/token?api-version=2020-06-01"+escaped, map[string]string{"Metadata": "true"}), 400},
 		"shell is off":  {local("POST", "/oauth2/token", map[string]string{"Metadata": "true"}), 404},
@@ -189,7 +191,10 @@ func TestManagedIdentityIsLocal(t *testing.T) {
 		r.Host = host
 		s.wantMetadataToken(t, do(h, r), app)
 	}
-	for _, host := range []string{"evil.example.org", "localhost.evil.org:4711", "127.0.0.1.evil.org", "10.0.0.1", "0.0.0.0", "[::]", "", "169.254.169.254.evil.org"} {
+	for _, host := range []string{
+		"evil.example.org", "localhost.evil.org:4711", "127.0.0.1.evil.org", "10.0.0.1", "0.0.0.0", "[::]", "",
+		"169.254.169.254.evil.org",
+	} {
 		r := request()
 		r.Host = host
 		if w := do(h, r); w.Code != http.StatusForbidden {

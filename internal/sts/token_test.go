@@ -185,7 +185,8 @@ func TestAudiences(t *testing.T) {
 			number = refused.number
 		}
 		if got != c.want || number != c.number {
-			t.Errorf("version %d, scope %.60q, resource %.60q: got %q and %d, want %q and %d", c.version, c.scope, c.resource, got, number, c.want, c.number)
+			t.Errorf("version %d, scope %.60q, resource %.60q: got %q and %d, want %q and %d",
+				c.version, c.scope, c.resource, got, number, c.want, c.number)
 		}
 	}
 }
@@ -195,6 +196,9 @@ func TestTokenRefusals(t *testing.T) {
 	s := newService(t)
 	app, secret := s.appWithSecret(t)
 	const nobody = "11111111-2222-4333-8444-555555555555"
+	asserted := func(text string) url.Values {
+		return url.Values{"client_secret": nil, "client_assertion": {text}, "client_assertion_type": {assertionType}}
+	}
 	for _, c := range []struct {
 		name   string
 		change url.Values // nil removes
@@ -216,8 +220,8 @@ func TestTokenRefusals(t *testing.T) {
 		{"two secrets", url.Values{"client_secret": {secret, secret}}, 400, "invalid_request", 9000411},
 		{"secret and assertion", url.Values{"client_assertion": {"x"}, "client_assertion_type": {assertionType}}, 400, "invalid_request", 9000411},
 		{"assertion of no type", url.Values{"client_secret": nil, "client_assertion": {"x"}}, 400, "invalid_request", 900144},
-		{"garbage assertion", url.Values{"client_secret": nil, "client_assertion": {"x.y.z"}, "client_assertion_type": {assertionType}}, 401, "invalid_client", 700027},
-		{"huge assertion", url.Values{"client_secret": nil, "client_assertion": {strings.Repeat("x", maxAssertion+1)}, "client_assertion_type": {assertionType}}, 401, "invalid_client", 700027},
+		{"garbage assertion", asserted("x.y.z"), 401, "invalid_client", 700027},
+		{"huge assertion", asserted(strings.Repeat("x", maxAssertion+1)), 401, "invalid_client", 700027},
 		{"huge body", url.Values{"x": {strings.Repeat("x", maxBody)}}, 400, "invalid_request", 9000411},
 		{"many fields", url.Values{"x": make([]string, maxFields)}, 400, "invalid_request", 9000411},
 	} {
