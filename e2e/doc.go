@@ -1,0 +1,9 @@
+// Package e2e runs the official Azure Key Vault clients, unmodified, against the real strongroom program: Go, Python and
+// JavaScript, with the verification of certificates and challenges left on, and with nothing changed in the clients' code.
+//
+// The tests run in a mount and network namespace of their own (see namespace_linux_test.go). So the names of vaults resolve,
+// the ports are those that a person would use, the metadata address 169.254.169.254 exists, and no client can reach
+// anything but what the tests started.
+//
+// `make tools` installs the pinned clients; `make test` does that and runs everything.
+package e2e

@@ -1,0 +1,105 @@
+package e2e
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+// run is two programs. The outer one builds what the tests need, while there is a network; the inner one, in namespaces
+// of its own, runs them.
+func run(m *testing.M) int {
+	flag.Parse()
+	if dir := os.Getenv(insideVar); dir != "" {
+		if err := enterNamespace(dir); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e:", err)
+			return 1
+		}
+		return m.Run()
+	}
+	if flag.Lookup("test.list").Value.String() != "" {
+		return m.Run()
+	}
+	dir, err := os.MkdirTemp("", "strongroom-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	if err := prepare(dir); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	return rerunInside(dir)
+}
+
+// Programs that prepare builds.
+const (
+	strongroomProgram = "strongroom"
+	goClientProgram   = "goclient"
+	nodeFolder        = "node"
+)
+
+func prepare(dir string) error {
+	for lock, tool := range map[string]string{
+		"clients/python/requirements.txt": "python", "clients/node/package-lock.json": "node",
+	} {
+		if err := checkTool(tool, lock); err != nil {
+			return err
+		}
+	}
+	if err := goCommand("..", "build", "-o", filepath.Join(dir, strongroomProgram), "./cmd/strongroom"); err != nil {
+		return err
+	}
+	if err := goCommand(".", "test", "-c", "-tags", "client", "-o", filepath.Join(dir, goClientProgram), "./clients/go"); err != nil {
+		return err
+	}
+	if err := placeNodePrograms(filepath.Join(dir, nodeFolder)); err != nil {
+		return err
+	}
+	hosts := []byte("127.0.0.1 localhost\n::1 localhost\n")
+	return os.WriteFile(filepath.Join(dir, hostsFile), hosts, 0o644)
+}
+
+// placeNodePrograms puts the JavaScript programs beside the installed packages, where Node looks for them.
+func placeNodePrograms(dir string) error {
+	if err := os.CopyFS(dir, os.DirFS("clients/node")); err != nil {
+		return err
+	}
+	packages, err := filepath.Abs("../.tools/node/node_modules")
+	if err != nil {
+		return err
+	}
+	return os.Symlink(packages, filepath.Join(dir, "node_modules"))
+}
+
+func goCommand(dir string, args ...string) error {
+	cmd := exec.Command("go", args...)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go %s: %w\n%s", args[0], err, out)
+	}
+	return nil
+}
+
+// checkTool compares the installed clients with the lock file that they should have been installed from.
+func checkTool(tool, lock string) error {
+	raw, err := os.ReadFile(lock)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(raw)
+	stamp, err := os.ReadFile(filepath.Join("..", ".tools", tool, "stamp"))
+	if err != nil || string(bytes.TrimSpace(stamp)) != hex.EncodeToString(sum[:]) {
+		return fmt.Errorf("the %s clients in .tools are missing or not those of e2e/%s: run `make tools` first", tool, lock)
+	}
+	return nil
+}

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Installs the pinned clients of other languages into .tools, which git ignores. What is there and was installed from the
+# same lock file is left alone, so a second run needs no network.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+clients=$PWD/e2e/clients
+tools=$PWD/.tools
+
+# need PROGRAM-TEST PACKAGE... has Debian's packages installed if the test fails. Only root can; others are told.
+need() {
+	local test=$1
+	shift
+	if eval "$test" >/dev/null 2>&1; then return; fi
+	if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+		DEBIAN_FRONTEND=noninteractive apt-get update -q </dev/null >&2
+		DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" </dev/null >&2
+		if eval "$test" >/dev/null 2>&1; then return; fi
+	fi
+	echo "tools: missing: $test; on Debian: apt-get install $*" >&2
+	exit 1
+}
+
+# fresh TOOL LOCK: is TOOL installed from this lock file?
+fresh() { [ "$(cat "$tools/$1/stamp" 2>/dev/null)" = "$(sum "$2")" ]; }
+sum() { sha256sum "$1" | cut -d' ' -f1; }
+
+python_clients() {
+	local lock=$clients/python/requirements.txt
+	if fresh python "$lock" && "$tools/python/bin/python" -c 'import azure.keyvault.secrets'; then return; fi
+	need "python3 -c 'import sys; assert sys.version_info >= (3, 11)'" python3
+	need "python3 -c 'import ensurepip, venv'" python3-venv
+	rm -rf "$tools/python"
+	python3 -m venv "$tools/python"
+	"$tools/python/bin/pip" install --quiet --no-input --require-hashes --only-binary :all: -r "$lock" </dev/null
+	sum "$lock" >"$tools/python/stamp"
+}
+
+node_clients() {
+	local lock=$clients/node/package-lock.json
+	if fresh node "$lock"; then return; fi
+	need "node -e 'process.exit(+(parseInt(process.versions.node) < 20))'" nodejs
+	need 'npm --version' npm
+	rm -rf "$tools/node"
+	mkdir -p "$tools/node"
+	cp "$clients/node/package.json" "$lock" "$tools/node/"
+	(cd "$tools/node" && npm ci --ignore-scripts --no-audit --no-fund --omit-lockfile-registry-resolved --loglevel=error </dev/null)
+	sum "$lock" >"$tools/node/stamp"
+}
+
+mkdir -p "$tools"
+python_clients
+node_clients
