@@ -27,10 +27,12 @@ const envHelp = `Env prints what programs with an Azure SDK need in their enviro
 
 Programs differ, so --for says which it is:
 
-  all     (default) the certificate authority for every runtime, and the managed identity as credential: the only
+  all     (default) the certificate authority for every runtime but Java, and the managed identity as credential: the only
           credential that all SDKs read from the same variables. DefaultAzureCredential and ManagedIdentityCredential find it.
   go      a client secret, and AZURE_REGIONAL_AUTHORITY_NAME so that the client asks this server about its authority.
-  python  a client secret with the tenant "adfs", which is how MSAL is kept from asking Microsoft. So too node, java.
+  python  a client secret with the tenant "adfs", which is how MSAL is kept from asking Microsoft.
+  node    the same, with NODE_EXTRA_CA_CERTS.
+  java    the same, with a trust store in JAVA_TOOL_OPTIONS.
   dotnet  a client secret. MSAL.NET first tries to reach Microsoft and goes on without after at most 10 seconds.
   az      the certificate authority. "az login" needs the management plane, which this release does not serve yet.
 
@@ -160,7 +162,7 @@ func (e *envCommand) trust(dir string, status *admin.Status) ([]variable, error)
 	}
 	var vars []variable
 	wants := func(programs ...string) bool { return e.program == "all" || slices.Contains(programs, e.program) }
-	if wants("go", "python", "dotnet", "az") {
+	if wants("go", "python", "java", "dotnet", "az") {
 		bundle := filepath.Join(dir, bundleFile)
 		base := firstSet("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 		if base == "" {
@@ -169,12 +171,21 @@ func (e *envCommand) trust(dir string, status *admin.Status) ([]variable, error)
 		if err := writeBundle(bundle, base, status.CAFile); err != nil {
 			return nil, err
 		}
-		vars = append(vars, variable{name: "SSL_CERT_FILE", value: bundle})
+		if wants("go", "python", "dotnet", "az") {
+			vars = append(vars, variable{name: "SSL_CERT_FILE", value: bundle})
+		}
 		if wants("python", "az") {
 			vars = append(vars, variable{name: "REQUESTS_CA_BUNDLE", value: bundle})
 		}
 		if wants() {
 			vars = append(vars, variable{name: "CURL_CA_BUNDLE", value: bundle})
+		}
+		if e.program == "java" {
+			java, err := javaTrust(dir, bundle)
+			if err != nil {
+				return nil, err
+			}
+			vars = append(vars, java)
 		}
 	}
 	if wants("node") {

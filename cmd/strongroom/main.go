@@ -64,7 +64,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 what was asked for does not exist
 	root.AddCommand(
 		newDevCommand(), newInitCommand(), newServeCommand(),
 		newEnvCommand(), newHostsCommand(), newStatusCommand(), newVersionCommand(),
-		newSecretCommand(),
+		newSecretCommand(), newVaultCommand(), newAppCommand(), newSealCommand(), newTokenCommand(),
+		newVerifyCommand(), newAuditCommand(),
 	)
 	finish(root)
 	return root
@@ -107,7 +108,7 @@ func knownChild(cmd *cobra.Command, args []string) error {
 	hint := ""
 	cmd.SuggestionsMinimumDistance = 2
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		hint = fmt.Sprintf(", did you mean %q", near[0])
+		hint = fmt.Sprintf(" (did you mean %s?)", strings.Join(near, ", "))
 	}
 	return usagef("there is no command %q%s; see %s --help", cmd.CommandPath()+" "+args[0], hint, cmd.CommandPath())
 }

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/strongroom/strongroom/internal/admin"
 	"github.com/strongroom/strongroom/internal/identity"
@@ -158,3 +160,26 @@ func Verify(ctx context.Context, cfg *Config, opts Options) (_ admin.Verificatio
 	defer func() { err = errors.Join(err, st.close()) }()
 	return st.verifyStore(ctx)
 }
+
+// AuditHead returns the newest record of the audit log that the store of a data folder remembers, without touching the
+// log. It needs the folder for itself; while a server runs, ask the server. Seq is 0 if nothing is remembered.
+func AuditHead(ctx context.Context, cfg *Config) (_ admin.Head, err error) {
+	s := &state{cfg: cfg, log: slog.New(slog.DiscardHandler), now: time.Now}
+	defer func() { err = errors.Join(err, s.close()) }()
+	if err := s.openStore(ctx, false); err != nil {
+		return admin.Head{}, err
+	}
+	head := admin.Head{File: cfg.Audit.File}
+	anchor, err := s.anchor(ctx)
+	if err != nil || anchor == nil {
+		return head, err
+	}
+	head.Seq, head.Hash = anchor.Seq, anchor.Hash
+	return head, nil
+}
+
+// NewRootKeyFile makes a new root key in a new file of mode 0600. It never overwrites.
+func NewRootKeyFile(path string) error { return seal.WriteRootKeyFile(path) }
+
+// NewRootKey makes the text of a new root key, for sites that keep it elsewhere than in a file.
+func NewRootKey() string { return seal.GenerateRootKey() }

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"net/http"
+	"net/url"
+
+	"github.com/spf13/cobra"
+
+	"github.com/strongroom/strongroom/internal/admin"
+)
+
+// maxCertificate bounds a certificate that is read.
+const maxCertificate = 64 << 10
+
+func newAppCommand() *cobra.Command {
+	return group("app", "Manage the applications and managed identities that can get tokens", newAppCreate(), newAppList(),
+		newAppAction("show", "Show an application with its credentials, without their secrets", http.MethodGet),
+		newAppAction("delete", "Delete an application; its tokens are refused from then on", http.MethodDelete),
+		group("credential", "Manage how an application proves itself", newCredentialAdd(), newCredentialList(), newCredentialDelete()))
+}
+
+func appColumns() []string { return []string{"appId", "objectId", "displayName", "kind"} }
+
+func credentialColumns() []string {
+	return []string{"keyId", "type", "displayName", "hint", "startDateTime", "endDateTime"}
+}
+
+func newAppCreate() *cobra.Command {
+	var (
+		o   operation
+		app admin.App
+	)
+	cmd := &cobra.Command{
+		Use:   "create --display-name NAME",
+		Short: "Create an application or a managed identity, which may do nothing yet",
+		Example: `  strongroom app create --display-name build-server
+  strongroom app create --display-name batch --kind managedIdentity`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if app.DisplayName == "" {
+				return usagef("--display-name is missing")
+			}
+			if app.Kind != "application" && app.Kind != "managedIdentity" {
+				return usagef("--kind %s: there are application and managedIdentity", app.Kind)
+			}
+			return o.ask(cmd, http.MethodPost, "/apps", app, new(admin.App), appColumns()...)
+		},
+	}
+	o.register(cmd)
+	f := cmd.Flags()
+	f.StringVar(&app.DisplayName, "display-name", "", "name for people")
+	f.StringVar(&app.Kind, "kind", "application", "application or managedIdentity")
+	f.StringVar(&app.ClientID, "id", "", "client id, a GUID (default a new one)")
+	f.StringVar(&app.ObjectID, "object-id", "", "object id, a GUID (default a new one)")
+	return cmd
+}
+
+func newAppList() *cobra.Command {
+	var o operation
+	cmd := &cobra.Command{
+		Use: "list", Short: "List the applications and managed identities", Example: "  strongroom app list --output table",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.ask(cmd, http.MethodGet, "/apps", nil, &[]admin.App{}, appColumns()...)
+		},
+	}
+	o.register(cmd)
+	return cmd
+}
+
+func newAppAction(use, short, method string) *cobra.Command {
+	var (
+		o  operation
+		id string
+	)
+	cmd := &cobra.Command{
+		Use: use + " --id CLIENT-ID", Short: short, Example: "  strongroom app " + use + " --id 9b2f…",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if id == "" {
+				return usagef("--id is missing: which application? (its client id)")
+			}
+			var answer any = new(admin.App)
+			if method == http.MethodDelete {
+				answer = nil
+			}
+			return o.ask(cmd, method, "/apps/"+url.PathEscape(id), nil, answer, appColumns()...)
+		},
+	}
+	o.register(cmd)
+	cmd.Flags().StringVar(&id, "id", "", "client id")
+	return cmd
+}
+
+func newCredentialAdd() *cobra.Command {
+	var (
+		o       operation
+		id, pem string
+		in      admin.NewCredential
+	)
+	cmd := &cobra.Command{
+		Use:   "add --id CLIENT-ID --type TYPE",
+		Short: "Add a credential; a new secret is shown this once",
+		Example: `  strongroom app credential add --id 9b2f… --type secret --days 90
+  strongroom app credential add --id 9b2f… --type certificate --cert client.pem
+  strongroom app credential add --id 9b2f… --type federated --issuer https://kubernetes.example \
+    --subject system:serviceaccount:prod:api --audience api://AzureADTokenExchange
+  strongroom app credential add --id 9b2f… --type identityHeader`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if id == "" {
+				return usagef("--id is missing: which application? (its client id)")
+			}
+			if err := checkCredential(&in, pem); err != nil {
+				return err
+			}
+			if pem != "" {
+				content, err := readInput(cmd, pem, maxCertificate)
+				if err != nil {
+					return err
+				}
+				in.Certificate = string(content)
+			}
+			return o.ask(cmd, http.MethodPost, "/apps/"+url.PathEscape(id)+"/credentials", in, new(admin.Credential),
+				append(credentialColumns(), "secretText")...)
+		},
+	}
+	o.register(cmd)
+	f := cmd.Flags()
+	f.StringVar(&id, "id", "", "client id")
+	f.StringVar(&in.Type, "type", "secret", "secret, certificate, federated or identityHeader")
+	f.StringVar(&in.DisplayName, "display-name", "", "name for people")
+	f.IntVar(&in.Days, "days", 0, "life of a secret (0 is the server's default)")
+	f.StringVar(&pem, "cert", "", "PEM file with the certificate; - is standard input")
+	f.StringVar(&in.Issuer, "issuer", "", "issuer of federated tokens, one that the server's configuration trusts")
+	f.StringVar(&in.Subject, "subject", "", "their subject")
+	f.StringVar(&in.Audience, "audience", "api://AzureADTokenExchange", "their audience")
+	return cmd
+}
+
+// checkCredential refuses flags that do not belong to the type.
+func checkCredential(in *admin.NewCredential, pem string) error {
+	switch in.Type {
+	case "secret", "identityHeader", "certificate", "federated":
+	default:
+		return usagef("--type %s: there are secret, certificate, federated and identityHeader", in.Type)
+	}
+	switch {
+	case (in.Type == "certificate") != (pem != ""):
+		return usagef("--cert belongs to --type certificate, and is needed there")
+	case (in.Type == "federated") != (in.Issuer != "" && in.Subject != ""):
+		return usagef("--issuer and --subject belong to --type federated, and are needed there")
+	case in.Days != 0 && in.Type != "secret":
+		return usagef("--days belongs to --type secret")
+	case in.Days < 0:
+		return usagef("--days %d is not a life", in.Days)
+	}
+	if in.Type != "federated" {
+		in.Audience = ""
+	}
+	return nil
+}
+
+func newCredentialList() *cobra.Command {
+	var (
+		o  operation
+		id string
+	)
+	cmd := &cobra.Command{
+		Use: "list --id CLIENT-ID", Short: "List the credentials of an application, without their secrets",
+		Example: "  strongroom app credential list --id 9b2f… --output table",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if id == "" {
+				return usagef("--id is missing: which application? (its client id)")
+			}
+			if err := o.out.check(); err != nil {
+				return err
+			}
+			socket, err := o.where.socket()
+			if err != nil {
+				return err
+			}
+			var app admin.App
+			if err := socket.Do(cmd.Context(), http.MethodGet, "/apps/"+url.PathEscape(id), nil, &app); err != nil {
+				return err
+			}
+			return o.out.print(cmd.OutOrStdout(), append([]admin.Credential{}, app.Credentials...), credentialColumns()...)
+		},
+	}
+	o.register(cmd)
+	cmd.Flags().StringVar(&id, "id", "", "client id")
+	return cmd
+}
+
+func newCredentialDelete() *cobra.Command {
+	var (
+		o       operation
+		id, key string
+	)
+	cmd := &cobra.Command{
+		Use: "delete --id CLIENT-ID --key-id KEY-ID", Short: "Remove a credential; it is refused from then on",
+		Example: "  strongroom app credential delete --id 9b2f… --key-id 41c0…",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if id == "" || key == "" {
+				return usagef("--id and --key-id are needed: which credential of which application?")
+			}
+			return o.ask(cmd, http.MethodDelete, "/apps/"+url.PathEscape(id)+"/credentials/"+url.PathEscape(key), nil, nil)
+		},
+	}
+	o.register(cmd)
+	cmd.Flags().StringVar(&id, "id", "", "client id")
+	cmd.Flags().StringVar(&key, "key-id", "", "id of the credential, as list shows it")
+	return cmd
+}

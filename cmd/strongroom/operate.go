@@ -1,0 +1,84 @@
+package main
+
+import (
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"github.com/strongroom/strongroom/internal/admin"
+)
+
+// An operation is a command that asks the running server through its administration socket.
+type operation struct {
+	where place
+	out   output
+}
+
+func (o *operation) register(cmd *cobra.Command) {
+	o.where.register(cmd)
+	o.out.register(cmd)
+}
+
+// ask sends in (nil for none), decodes the answer into answer and prints it. With a nil answer nothing is printed.
+func (o *operation) ask(cmd *cobra.Command, method, path string, in, answer any, columns ...string) error {
+	if err := o.out.check(); err != nil {
+		return err
+	}
+	socket, err := o.where.socket()
+	if err != nil {
+		return err
+	}
+	if err := socket.Do(cmd.Context(), method, path, in, answer); err != nil || answer == nil {
+		return err
+	}
+	return o.out.print(cmd.OutOrStdout(), answer, columns...)
+}
+
+func newTokenCommand() *cobra.Command {
+	var o operation
+	rotate := &cobra.Command{
+		Use:   "rotate-key",
+		Short: "Make a new key for signing tokens; tokens of the old one stay valid until they expire",
+		Long: `Rotate-key makes a new key for signing tokens and publishes it. The token service rotates its key by itself from time to time;
+this is for when the present one may be known to somebody.`,
+		Example: "  strongroom token rotate-key",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var answer map[string]string
+			return o.ask(cmd, http.MethodPost, "/tokens/rotate", nil, &answer, "kid")
+		},
+	}
+	o.register(rotate)
+	return group("token", "Manage the token service", rotate)
+}
+
+func newSealCommand() *cobra.Command {
+	return group("seal", "Manage the keys that protect everything at rest", newSealStatus(), newSealRotate(), newSealReseal(),
+		newSealChangeRoot(), newSealGenerateKey())
+}
+
+func sealAction(use, short, long, method, path string) *cobra.Command {
+	var o operation
+	cmd := &cobra.Command{
+		Use: use, Short: short, Long: long, Example: "  strongroom seal " + use,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.ask(cmd, method, path, nil, new(admin.Seal), "rootKey", "primary")
+		},
+	}
+	o.register(cmd)
+	return cmd
+}
+
+func newSealStatus() *cobra.Command {
+	return sealAction("status", "Show which keys protect the data", "", http.MethodGet, "/seal")
+}
+
+func newSealRotate() *cobra.Command {
+	return sealAction("rotate", "Make a new data key; records move to it as they are written, and in the background",
+		"", http.MethodPost, "/seal/rotate")
+}
+
+func newSealReseal() *cobra.Command {
+	return sealAction("reseal", "Move every record to the newest data key now, and forget the old ones",
+		"Reseal moves every record to the newest data key now. It may take long; requests are served meanwhile.",
+		http.MethodPost, "/seal/reseal")
+}
