@@ -52,10 +52,11 @@ var objectWords = map[keyvault.ObjectKind]string{keyvault.SecretKind: "Secret", 
 // onWire maps any error to its answer. What nobody classified is a bare 500 whose cause is only in the log.
 func onWire(err error) *wireError {
 	var (
-		wire    *wireError
-		refused *keyvault.Error
-		token   *identity.TokenError
-		method  *methodError
+		wire     *wireError
+		refused  *keyvault.Error
+		token    *identity.TokenError
+		method   *methodError
+		unjudged *unjudgedError
 	)
 	switch {
 	case errors.As(err, &wire):
@@ -78,6 +79,9 @@ func onWire(err error) *wireError {
 		return &wireError{http.StatusUnauthorized, "Unauthorized", "", token.Error()}
 	case errors.As(err, &method):
 		return &wireError{http.StatusMethodNotAllowed, "MethodNotAllowed", "", method.Error()}
+	case errors.As(err, &unjudged):
+		return &wireError{http.StatusServiceUnavailable, "ServiceUnavailable", "",
+			"The access token could not be checked at this time. Try again later."}
 	case errors.Is(err, audit.ErrUnavailable):
 		return errNotRecorded
 	case errors.Is(err, store.ErrFull):
@@ -138,4 +142,45 @@ type errorDetail struct {
 
 type innerError struct {
 	Code string `json:"code"`
+}
+
+// A Refusal is a row of the documentation's table of errors.
+type Refusal struct {
+	Status            int
+	Code, Inner, When string
+}
+
+// Refusals lists what can be answered instead of a success, for the documentation.
+func Refusals() []Refusal {
+	when := []struct {
+		kind keyvault.Kind
+		text string
+	}{
+		{keyvault.BadParameter, "the request is wrong; the message says how"},
+		{keyvault.NotDeleted, "recover of an object that is not deleted"},
+		{keyvault.AccessDenied, "the caller may not"},
+		{keyvault.Disabled, "the version is disabled"},
+		{keyvault.Managed, "the object belongs to a certificate"},
+		{keyvault.PurgeProtected, "purge in a vault with purge protection"},
+		{keyvault.NotFound, "no such object or version"},
+		{keyvault.VaultNotFound, "no such vault"},
+		{keyvault.DeletedButRecoverable, "the name belongs to a soft-deleted object"},
+		{keyvault.Conflict, "restore over a name that is in use"},
+	}
+	out := []Refusal{
+		{errUnauthorized.status, errUnauthorized.code, "", "no token, or one that is refused; always with a challenge"},
+	}
+	for _, w := range when {
+		e := onWire(&keyvault.Error{Kind: w.kind, Object: keyvault.SecretKind})
+		out = append(out, Refusal{e.status, e.code, e.inner, w.text})
+	}
+	return append(out,
+		Refusal{http.StatusNotFound, "ResourceNotFound", "", "no such path"},
+		Refusal{http.StatusMethodNotAllowed, "MethodNotAllowed", "", "the path has no such method; `Allow` names those it has"},
+		Refusal{http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", "", "the body is longer than allowed"},
+		Refusal{http.StatusMisdirectedRequest, "HostNotFound", "", "the host is none of this server"},
+		Refusal{errThrottled.status, errThrottled.code, "", "too many requests of one principal at a time; `Retry-After` says when"},
+		Refusal{errInternal.status, errInternal.code, "", "a fault of the server, whose cause is in its log under `x-ms-request-id`"},
+		Refusal{errNotRecorded.status, errNotRecorded.code, "", "audit log, storage or token issuer cannot be reached; nothing was changed unless the message says otherwise"},
+	)
 }

@@ -252,7 +252,11 @@ func nearest(key string, fields map[string]reflect.Type) string {
 	slices.Sort(names)
 	best, least := "", len(key)/2+2
 	for _, name := range names {
-		if d := distance(strings.ToLower(key), strings.ToLower(name)); d < least {
+		d := distance(strings.ToLower(key), strings.ToLower(name))
+		if len(key) > 2 && strings.HasPrefix(strings.ToLower(name), strings.ToLower(key)) {
+			d = 1 // an abbreviation
+		}
+		if d < least {
 			best, least = name, d
 		}
 	}

@@ -240,18 +240,26 @@ func (s *Server) Serve(ctx context.Context) error {
 		jobs.Run(background, s.log, s.jobs())
 	}()
 
+	// Each listener can fail once.
 	failed := make(chan error, len(s.https)+3)
-	servers := []*http.Server{s.start(s, s.https, s.serveTLS, failed)}
+	public := s.newHTTP(s)
+	servers := []*http.Server{public}
+	for _, l := range s.https {
+		go func() { failed <- public.ServeTLS(l, "", "") }()
+	}
+	plain := func(srv *http.Server, l net.Listener) {
+		servers = append(servers, srv)
+		go func() { failed <- srv.Serve(l) }()
+	}
 	if s.identity != nil {
-		handler := s.tokens.ManagedIdentityHandler()
-		servers = append(servers, s.start(s.correlated(handler), []net.Listener{s.identity}, (*http.Server).Serve, failed))
+		plain(s.newHTTP(s.correlated(s.tokens.ManagedIdentityHandler())), s.identity)
 	}
 	if s.ops != nil {
-		servers = append(servers, s.start(s.operations(), []net.Listener{s.ops}, (*http.Server).Serve, failed))
+		plain(s.newHTTP(s.operations()), s.ops)
 	}
-	adminServer := s.start(s.adminHandler(), []net.Listener{s.adminSock}, (*http.Server).Serve, failed)
-	adminServer.WriteTimeout = 0 // a verification of the whole store may take long
-	servers = append(servers, adminServer)
+	operators := s.newHTTP(s.adminHandler())
+	operators.WriteTimeout = 0 // a verification of the whole store may take long
+	plain(operators, s.adminSock)
 	s.log.Info("serving", "domain", s.cfg.Domain, "addresses", addresses(s.https), "tenant", s.directory.TenantID())
 
 	var err error
@@ -273,9 +281,9 @@ func addresses(ls []net.Listener) (out []string) {
 	return out
 }
 
-// start runs one HTTP server over its listeners, with bounds on what a slow client can hold.
-func (s *Server) start(h http.Handler, ls []net.Listener, serve func(*http.Server, net.Listener) error, failed chan<- error) *http.Server {
-	srv := &http.Server{
+// newHTTP returns an HTTP server with bounds on what a slow client can hold.
+func (s *Server) newHTTP(h http.Handler) *http.Server {
+	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       s.cfg.Limits.RequestTime,
@@ -286,17 +294,7 @@ func (s *Server) start(h http.Handler, ls []net.Listener, serve func(*http.Serve
 		TLSConfig:         tlsConfig(s.certs),
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	for _, l := range ls {
-		go func() {
-			if err := serve(srv, l); !errors.Is(err, http.ErrServerClosed) {
-				failed <- err
-			}
-		}()
-	}
-	return srv
 }
-
-func (s *Server) serveTLS(srv *http.Server, l net.Listener) error { return srv.ServeTLS(l, "", "") }
 
 func (s *Server) shutdown(servers []*http.Server) error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Limits.ShutdownTime)

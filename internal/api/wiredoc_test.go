@@ -1,0 +1,65 @@
+package api_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/strongroom/strongroom/internal/api"
+)
+
+// TestWireDocument compares docs/wire.md with the route table. `go test ./internal/api -run WireDocument -update` writes it.
+func TestWireDocument(t *testing.T) {
+	t.Parallel()
+	const path = "../../docs/wire.md"
+	var b strings.Builder
+	b.WriteString(`# The wire
+
+Generated from the route table in ` + "`internal/api/routes.go`" + `; do not edit. To renew it:
+` + "`go test ./internal/api -run WireDocument -update`" + `. What each answer looks like, success and failure, is in
+` + "`internal/api/testdata/wire/`" + `.
+
+Paths are taken as they are sent: several slashes in front count as one, a slash at the end is an empty version, literals and names
+are compared without case, and nothing is redirected. Every request needs a bearer token and, except for the token
+itself, nothing of it is looked at before that is checked. Every request needs ` + "`api-version`" + `, percent-encoded or not.
+
+## Operations
+
+| operation | request | success | body up to | access-policy permission | data action |
+|---|---|---|---|---|---|
+`)
+	for _, rt := range api.Routes() {
+		body := "–"
+		if rt.MaxBody > 0 {
+			body = fmt.Sprintf("%d KiB", rt.MaxBody>>10)
+		}
+		fmt.Fprintf(&b, "| %s | `%s %s` | %d | %s | %s | `%s` |\n", rt.Operation, rt.Method, rt.Pattern, rt.Success, body, rt.Permission, rt.DataAction)
+	}
+	b.WriteString("\n## Versions\n\nEach of these is accepted and gets the newest behaviour; members that a version did not have are left out of its answers.\n\n")
+	for _, v := range api.APIVersions() {
+		fmt.Fprintf(&b, "- `%s`\n", v)
+	}
+	b.WriteString("\n## Refusals\n\n| status | code | inner code | when |\n|---|---|---|---|\n")
+	for _, e := range api.Refusals() {
+		fmt.Fprintf(&b, "| %d | %s | %s | %s |\n", e.Status, e.Code, e.Inner, e.When)
+	}
+	if *update {
+		if err := os.MkdirAll("../../docs", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(got), b.String()); diff != "" {
+		t.Errorf("docs/wire.md is not what the route table says (-is +should be):\n%s", diff)
+	}
+}

@@ -1,0 +1,101 @@
+package server
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+const goodConfig = `
+domain: Example.ORG
+data: data
+rootKey: {file: /keys/root.key}
+`
+
+func readConfig(t *testing.T, text string) (*Config, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "strongroom.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return ReadConfig(path)
+}
+
+func TestConfigDefaults(t *testing.T) {
+	t.Parallel()
+	cfg, err := readConfig(t, goodConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Domain != "example.org" || !filepath.IsAbs(cfg.Data) || cfg.Audit.File != filepath.Join(cfg.Data, "audit", "audit.jsonl") ||
+		*cfg.Audit.Sync != time.Second || len(cfg.Listen) != 2 || cfg.ManagedIdentity.Listen != "" || !*cfg.Log.Requests {
+		t.Errorf("defaults: %+v", cfg)
+	}
+}
+
+func TestConfigErrors(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ text, want string }{
+		{"", "empty"},
+		{"a: [", "line"},
+		{goodConfig + "lissten: []", `line 5: unknown key "lissten"; did you mean "listen"?`},
+		{goodConfig + "tls: {cert: x}", `unknown key "cert"; did you mean "certificate"?`},
+		{goodConfig + "issuers:\n- isuer: x", `line 6: unknown key "isuer"; did you mean "issuer"?`},
+		{goodConfig + "zzzzzzzz: 1", `unknown key "zzzzzzzz"; known are aliases, audit`},
+		{goodConfig + "---\ndomain: x", "more than one document"},
+		{goodConfig + "domain: again", "already"},
+		{goodConfig + "log: {requests: perhaps}", "bool"},
+		{"domain: a_b\ndata: d\nrootKey: {file: f}", `domain: "a_b" is not a domain name`},
+		{"domain: x\nrootKey: {file: f}", "data: the folder is missing"},
+		{"domain: x\ndata: d", "rootKey: exactly one"},
+		{"domain: x\ndata: d\nrootKey: {file: f, environment: E}", "not 2"},
+		{goodConfig + "listen: ['localhost:1']", "is not an IP address and a port"},
+		{goodConfig + "aliases: ['*.x']", "aliases"},
+		{goodConfig + "tls: {certificate: x}", "belong together"},
+		{goodConfig + "audit: {sync: 2m}", "audit.sync"},
+		{goodConfig + "audit: {timeout: 1ms}", "audit.timeout"},
+		{goodConfig + "issuers: [{issuer: 'http://x', audiences: [a]}]", "not an https URL"},
+		{goodConfig + "issuers: [{issuer: 'https://x'}]", "audiences: at least one"},
+		{goodConfig + "issuers: [{issuer: 'https://x', audiences: [a], algorithms: [HS256]}]", "not a signature algorithm with public keys"},
+		{goodConfig + "issuers: [{issuer: 'https://x', audiences: [a], algorithms: [none]}]", "not a signature algorithm with public keys"},
+		{goodConfig + "managedIdentity: {listen: '0.0.0.0:1'}", "not a loopback address"},
+		{goodConfig + "operations: {listen: '0.0.0.0:1'}", "insecureRemote"},
+		{goodConfig + "limits: {connections: -1}", "limits.connections"},
+		{goodConfig + "limits: {requestTime: 1ms}", "limits.requestTime"},
+		{goodConfig + "log: {level: loud}", "log.level"},
+		{goodConfig + "challengeTenant: x", "challengeTenant"},
+		{goodConfig + "region: \"a\\nb\"", "region"},
+	} {
+		_, err := readConfig(t, c.text)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q:\n got %v\nwant …%s…", c.text, err, c.want)
+		}
+	}
+}
+
+// TestConfigComplete checks that every key of the configuration can be written, and that its manual is there.
+func TestConfigComplete(t *testing.T) {
+	t.Parallel()
+	_, err := readConfig(t, `
+domain: example.org
+data: /d
+listen: ["127.0.0.1:8443", "[::1]:8443"]
+aliases: [vault.azure.net]
+tls: {certificate: /c, key: /k}
+rootKey: {passphraseEnvironment: P}
+audit: {file: "-", sync: 0s, timeout: 1s}
+issuers:
+- {issuer: "https://i/", tenant: t, audiences: [a], algorithms: [ES256], ca: /ca, federationOnly: true}
+managedIdentity: {listen: "127.0.0.1:1", insecureIMDS: true, arcTokenDirectory: /a}
+operations: {listen: "0.0.0.0:1", insecureRemote: true}
+limits: {connections: 1, connectionsPerAddress: 1, requestsPerPrincipal: 1, requestTime: 1s, shutdownTime: 1s}
+log: {level: debug, requests: false}
+challengeTenant: adfs
+region: westeurope
+`)
+	if err != nil {
+		t.Error(err)
+	}
+}
