@@ -6,17 +6,17 @@ cd "$(dirname "$0")/.."
 clients=$PWD/e2e/clients
 tools=$PWD/.tools
 
-# need PROGRAM-TEST PACKAGE... has Debian's packages installed if the test fails. Only root can; others are told.
+# need WHAT TEST PACKAGE... installs Debian's packages if the test fails. Only root can; others are told.
 need() {
-	local test=$1
-	shift
+	local what=$1 test=$2
+	shift 2
 	if eval "$test" >/dev/null 2>&1; then return; fi
 	if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-		DEBIAN_FRONTEND=noninteractive apt-get update -q </dev/null >&2
-		DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" </dev/null >&2
+		export DEBIAN_FRONTEND=noninteractive
+		apt-get update -qq </dev/null >&2 && apt-get install -qq -y --no-install-recommends "$@" </dev/null >&2 || true
 		if eval "$test" >/dev/null 2>&1; then return; fi
 	fi
-	echo "tools: missing: $test; on Debian: apt-get install $*" >&2
+	echo "tools: $what is needed; on Debian, as root: apt-get install $*" >&2
 	exit 1
 }
 
@@ -27,8 +27,8 @@ sum() { sha256sum "$1" | cut -d' ' -f1; }
 python_clients() {
 	local lock=$clients/python/requirements.txt
 	if fresh python "$lock" && "$tools/python/bin/python" -c 'import azure.keyvault.secrets'; then return; fi
-	need "python3 -c 'import sys; assert sys.version_info >= (3, 11)'" python3
-	need "python3 -c 'import ensurepip, venv'" python3-venv
+	need "Python 3.11 or newer" "python3 -c 'import sys; assert sys.version_info >= (3, 11)'" python3
+	need "the Python module venv" "python3 -c 'import ensurepip, venv'" python3-venv
 	rm -rf "$tools/python"
 	python3 -m venv "$tools/python"
 	"$tools/python/bin/pip" install --quiet --no-input --require-hashes --only-binary :all: -r "$lock" </dev/null
@@ -38,8 +38,8 @@ python_clients() {
 node_clients() {
 	local lock=$clients/node/package-lock.json
 	if fresh node "$lock"; then return; fi
-	need "node -e 'process.exit(+(parseInt(process.versions.node) < 20))'" nodejs
-	need 'npm --version' npm
+	need "Node 20 or newer" "node -e 'process.exit(+(parseInt(process.versions.node) < 20))'" nodejs
+	need npm 'npm --version' npm
 	rm -rf "$tools/node"
 	mkdir -p "$tools/node"
 	cp "$clients/node/package.json" "$lock" "$tools/node/"
@@ -48,5 +48,7 @@ node_clients() {
 }
 
 mkdir -p "$tools"
+need make 'command -v make' make
+need "a C compiler, for Go's race detector," 'command -v "${CC:-gcc}"' gcc libc6-dev
 python_clients
 node_clients
