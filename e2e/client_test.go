@@ -3,8 +3,10 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -51,8 +53,18 @@ type clientRun struct {
 	program    []string
 }
 
-// do runs the program in a shell and fails if it fails.
+// do runs the program and fails if it fails.
 func (r clientRun) do(t *testing.T) {
+	t.Helper()
+	out, err := r.output(t)
+	if err != nil {
+		t.Errorf("%s: %v", filepath.Base(r.program[len(r.program)-1]), err)
+	}
+	t.Logf("%s", out)
+}
+
+// output runs the program in a shell.
+func (r clientRun) output(t *testing.T) ([]byte, error) {
 	t.Helper()
 	script := new(strings.Builder)
 	// A failure inside eval "$(…)" would go unseen.
@@ -73,11 +85,7 @@ func (r clientRun) do(t *testing.T) {
 	cmd := exec.CommandContext(ctx, "sh", "-c", script.String())
 	cmd.Env = cleanEnvironment(t)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Errorf("%s: %v", filepath.Base(r.program[len(r.program)-1]), err)
-	}
-	t.Logf("%s", out)
+	return cmd.CombinedOutput()
 }
 
 // shellWords quotes for sh.
@@ -149,16 +157,49 @@ func TestCredentials(t *testing.T) {
 	s := startConfigured(t)
 	forwardMetadata(t, s)
 	s.publishHosts(t)
-	for _, c := range s.credentials(t) {
-		for _, l := range languages(t) {
-			t.Run(c.name+"/"+l.name, func(t *testing.T) {
-				t.Parallel()
-				set := c.set(l.name)
-				set["E2E_VAULT"] = s.url(configuredVault)
-				set["E2E_CREDENTIAL"] = c.class
-				set["E2E_SECRET_NAME"] = c.name + "-" + l.name
-				clientRun{server: s.server, language: l.name, credential: c.credential, set: set, program: l.credential}.do(t)
-			})
+	t.Run("with", func(t *testing.T) {
+		for _, c := range s.allCredentials(t) {
+			for _, l := range languages(t) {
+				t.Run(c.name+"/"+l.name, func(t *testing.T) {
+					t.Parallel()
+					set := c.set(l.name)
+					set["E2E_VAULT"] = s.url(configuredVault)
+					set["E2E_CREDENTIAL"] = c.class
+					set["E2E_SECRET_NAME"] = c.name + "-" + l.name
+					clientRun{server: s.server, language: l.name, credential: c.credential, set: set, program: l.credential}.do(t)
+				})
+			}
 		}
+	})
+	// Each of these was used by each client (Python has two), and no other stood in for it.
+	issued := s.tokens(t)
+	for _, endpoint := range []string{"appservice", "imds", "arc"} {
+		if issued[endpoint] != len(languages(t))+1 {
+			t.Errorf("tokens by endpoint are %v, want %d by %s", issued, len(languages(t))+1, endpoint)
+		}
+	}
+}
+
+// untrusted is what the clients say then: Go, Python, JavaScript.
+const untrusted = `certificate signed by unknown authority|CERTIFICATE_VERIFY_FAILED|SELF_SIGNED_CERT_IN_CHAIN`
+
+// TestUntrustedAuthority: a client that was not told of the server's authority refuses to talk to it. So the
+// verification of certificates is on in all others.
+func TestUntrustedAuthority(t *testing.T) {
+	t.Parallel()
+	s := start(t, []string{"--data", filepath.Join(t.TempDir(), "data")}, "dev", "--listen", "127.0.0.1:0")
+	s.publishHosts(t)
+	for _, l := range languages(t) {
+		t.Run(l.name, func(t *testing.T) {
+			t.Parallel()
+			set := map[string]string{"E2E_VAULT": s.url("demo"), "E2E_CREDENTIAL": "EnvironmentCredential", "E2E_SECRET_NAME": "never"}
+			for _, name := range []string{"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"} {
+				set[name] = os.Getenv(name)
+			}
+			out, err := clientRun{server: s, language: l.name, credential: "secret", set: set, program: l.credential}.output(t)
+			if err == nil || !regexp.MustCompile(untrusted).Match(out) {
+				t.Errorf("the client did not complain about the certificate (%v):\n%s", err, out)
+			}
+		})
 	}
 }

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -54,28 +53,10 @@ func editConfig(t *testing.T, path string, issuer *issuer) {
 	}
 }
 
-// administrator is what init left in the data folder.
-type administrator struct {
-	TenantID string `json:"tenantId"`
-	ClientID string `json:"clientId"`
-}
-
-func (s *configuredServer) administrator(t *testing.T) (a administrator) {
+// allCredentials gives the administrator more credentials and returns all kinds.
+func (s *configuredServer) allCredentials(t *testing.T) []credentialTest {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join(filepath.Dir(s.place[1]), "data", "credentials", "administrator.json"))
-	if err == nil {
-		err = json.Unmarshal(raw, &a)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
-
-// credentials gives the administrator more credentials and returns all kinds.
-func (s *configuredServer) credentials(t *testing.T) []credentialTest {
-	t.Helper()
-	who := s.administrator(t)
+	who := s.credentials(t, "administrator.json")
 	certificate := s.addCertificate(t, who.ClientID)
 	token := s.addFederated(t, who.ClientID)
 	identity, err := url.Parse(s.status.IdentityEndpoint)

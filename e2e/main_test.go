@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"testing"
 )
 
@@ -17,6 +19,11 @@ func TestMain(m *testing.M) { os.Exit(run(m)) }
 // run is two programs. The outer one builds what the tests need, while there is a network; the inner one, in namespaces
 // of its own, runs them.
 func run(m *testing.M) int {
+	// The clients wait more than they compute.
+	if err := flag.Set("test.parallel", strconv.Itoa(max(6, runtime.GOMAXPROCS(0)))); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
 	flag.Parse()
 	if dir := os.Getenv(insideVar); dir != "" {
 		if err := enterNamespace(dir); err != nil {

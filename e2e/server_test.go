@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -65,6 +66,7 @@ func start(t *testing.T, place []string, args ...string) *server {
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
 	t.Cleanup(func() { s.stop(t, cmd.Process, exited) })
+	t.Cleanup(func() { s.inspect(t) })
 
 	raw := s.command(t, "status", "--wait", "30s", "--output", "json")
 	if err := json.Unmarshal(raw, &s.status); err != nil {
@@ -99,7 +101,8 @@ func (s *server) command(t *testing.T, args ...string) []byte {
 
 func strongroom(t *testing.T, args ...string) []byte {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	// Not the test's context: that is over when the test cleans up.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program(strongroomProgram), args...)
 	cmd.Env = cleanEnvironment(t)
@@ -110,6 +113,85 @@ func strongroom(t *testing.T, args ...string) []byte {
 		t.Fatalf("strongroom %s: %v\n%s", strings.Join(args, " "), err, &stderr)
 	}
 	return out
+}
+
+// dataDir is the data folder, which startConfigured puts beside the configuration.
+func (s *server) dataDir() string {
+	if s.place[0] == "--data" {
+		return s.place[1]
+	}
+	return filepath.Join(filepath.Dir(s.place[1]), "data")
+}
+
+// inspect looks at what the clients left: every record opens, the audit log is whole, and neither it nor the database
+// nor the server's output shows a value, a client secret or a token.
+func (s *server) inspect(t *testing.T) {
+	s.command(t, "verify")
+	s.command(t, "audit", "verify")
+
+	secrets := map[string]string{"a secret's value": largeValue, "a token": "eyJhbGciOi"}
+	for _, file := range []string{"administrator.json", "managed-identity.json"} {
+		secrets["the secret in "+file] = s.credentials(t, file).Secret
+	}
+	files := map[string][]byte{"the server's output": []byte(s.log.String())}
+	err := filepath.WalkDir(s.dataDir(), func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+		case d.IsDir() && d.Name() == "credentials":
+			err = fs.SkipDir
+		case d.Type().IsRegular():
+			files[d.Name()], err = os.ReadFile(path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	for file, content := range files {
+		for what, secret := range secrets {
+			if bytes.Contains(content, []byte(secret)) {
+				t.Errorf("%s contains %s", file, what)
+			}
+		}
+	}
+}
+
+// largeValue is the beginning of the largest value that the clients store.
+const largeValue = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+
+// credentials are what the installation left in a file.
+type credentials struct {
+	TenantID string `json:"tenantId"`
+	ClientID string `json:"clientId"`
+	Secret   string `json:"secret"`
+}
+
+func (s *server) credentials(t *testing.T, file string) (c credentials) {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(s.dataDir(), "credentials", file))
+	if err == nil {
+		err = json.Unmarshal(raw, &c)
+	}
+	if err != nil || c.Secret == "" {
+		t.Fatalf("%s: %v", file, err)
+	}
+	return c
+}
+
+// tokens counts the tokens that were issued, by the endpoint that the server's log names.
+func (s *server) tokens(t *testing.T) map[string]int {
+	t.Helper()
+	issued := make(map[string]int)
+	for line := range strings.Lines(s.log.String()) {
+		var event struct{ Msg, Endpoint, Result string }
+		if err := json.Unmarshal([]byte(line), &event); err != nil {
+			t.Fatalf("the server's log: %v: %s", err, line)
+		}
+		if event.Msg == "token" && event.Result == "Success" {
+			issued[event.Endpoint]++
+		}
+	}
+	return issued
 }
 
 // url is the address of a vault.

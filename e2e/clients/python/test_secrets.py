@@ -229,7 +229,7 @@ class Secrets(unittest.TestCase):
         self.assertEqual(caught.exception.status_code, 400, caught.exception)
 
     def test_bad_names(self):
-        for name in ("under_score", "dot.ted", "x" * 128):
+        for name in ("under_score", "dot.ted", "n" * 128):
             with self.subTest(name):
                 self.refused(400, "BadParameter", None, self.client.set_secret, name, "v")
 
