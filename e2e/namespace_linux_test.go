@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +29,7 @@ const arcTokens = "/var/opt/azcmagent/tokens"
 // rerunInside runs this test program again in namespaces of its own and returns its exit code. Only root may make them
 // directly; others become root in a user namespace first, which has power over nothing but the other two.
 func rerunInside(dir string) int {
+	runtime.LockOSThread() // the inner process dies with the thread that made it
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = nil, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), insideVar+"="+dir)
