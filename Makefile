@@ -2,7 +2,7 @@
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build test check tools check-format check-vet check-lint check-tidy
+.PHONY: build test bench check tools check-format check-vet check-lint check-tidy
 
 build:
 	go build -trimpath -o bin/ ./cmd/...
@@ -11,6 +11,10 @@ build:
 test: tools
 	go test -vet=off -race ./...
 	cd e2e && go test -vet=off -count=1 ./...
+
+# About five minutes on a quiet machine; the results go into the page.
+bench:
+	go run ./bench -out docs/benchmarks.md
 
 # Pinned clients of other languages, into .tools; nothing to do and no network needed once they are there.
 tools:
