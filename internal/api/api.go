@@ -75,6 +75,7 @@ type Outcome struct {
 type Handler struct {
 	cfg       Config
 	admission admission
+	region    []string      // header value
 	restores  chan struct{} // a place for each restore whose body may be in memory
 }
 
@@ -82,6 +83,7 @@ type Handler struct {
 func New(cfg Config) *Handler {
 	return &Handler{
 		cfg:       cfg,
+		region:    []string{cfg.Region},
 		admission: admission{limit: cfg.MaxInFlight, inFlight: make(map[string]int)},
 		restores:  make(chan struct{}, maxRestores),
 	}
@@ -209,16 +211,27 @@ func addressOf(remote string) string {
 	return host
 }
 
-// setHeaders sets what every answer of a vault carries (contract §2).
+// Header values that do not change; nobody may modify them.
+var (
+	noCache         = []string{"no-cache"}
+	minusOne        = []string{"-1"}
+	noSniff         = []string{"nosniff"}
+	strictTransport = []string{"max-age=31536000;includeSubDomains"}
+	serviceVersion  = []string{ServiceVersion}
+	jsonType        = []string{"application/json; charset=utf-8"}
+)
+
+// setHeaders sets what every answer of a vault carries (contract §2). It writes the map directly: the names are
+// canonical already.
 func (q *request) setHeaders() {
 	h := q.w.Header()
-	h["Cache-Control"] = []string{"no-cache"}
-	h["Pragma"] = []string{"no-cache"}
-	h["Expires"] = []string{"-1"}
-	h["X-Content-Type-Options"] = []string{"nosniff"}
-	h["Strict-Transport-Security"] = []string{"max-age=31536000;includeSubDomains"}
-	h["X-Ms-Keyvault-Region"] = []string{q.h.cfg.Region}
-	h["X-Ms-Keyvault-Service-Version"] = []string{ServiceVersion}
+	h["Cache-Control"] = noCache
+	h["Pragma"] = noCache
+	h["Expires"] = minusOne
+	h["X-Content-Type-Options"] = noSniff
+	h["Strict-Transport-Security"] = strictTransport
+	h["X-Ms-Keyvault-Region"] = q.h.region
+	h["X-Ms-Keyvault-Service-Version"] = serviceVersion
 	h["X-Ms-Keyvault-Network-Info"] = []string{networkInfo(q.outcome.Address)}
 	h["X-Ms-Request-Id"] = []string{audit.CorrelationID(q.ctx)}
 	if id := q.r.Header.Get("X-Ms-Client-Request-Id"); echoable(id) {
@@ -261,7 +274,7 @@ func (q *request) answer(resp response, err error) {
 		q.w.WriteHeader(resp.status)
 		return
 	}
-	h["Content-Type"] = []string{"application/json; charset=utf-8"}
+	h["Content-Type"] = jsonType
 	h["Content-Length"] = []string{strconv.Itoa(len(resp.body))}
 	q.w.WriteHeader(resp.status)
 	if _, err := q.w.Write(resp.body); err != nil && !errors.Is(err, context.Canceled) {

@@ -18,7 +18,8 @@ type route struct {
 	MaxBody   int64 // 0: the body is not read
 	handle    func(*request) (response, error)
 
-	segments []string // Pattern split; filled by newTable
+	segments  []string // Pattern split; filled by newTable
+	variables int      // how many of them are variable
 }
 
 // collection is the first segment: what kind of thing the route is about.
@@ -51,6 +52,7 @@ var table = newTable([]route{
 func newTable(rows []route) []route {
 	for i := range rows {
 		rows[i].segments = strings.Split(rows[i].Pattern[1:], "/")
+		rows[i].variables = strings.Count(rows[i].Pattern, "{")
 	}
 	return rows
 }
@@ -78,19 +80,22 @@ func Routes() []RouteDoc {
 // params are the variable segments of a path, percent-decoded.
 type params struct{ name, version string }
 
-// maxSegments is one more than the longest path of the API has, so that longer ones are refused unsplit.
+// maxSegments is more than the longest path of the API has. A longer path is not looked at further: it matches nothing.
 const maxSegments = 8
 
 // match finds the route of a raw path. Several slashes in front count as one, and one at the end is an empty last
 // segment, which clients send for "no version".
 func match(method, escapedPath string) (*route, params, error) {
-	segments := strings.SplitN(strings.TrimLeft(escapedPath, "/"), "/", maxSegments+1)
-	for i, s := range segments {
+	var room [maxSegments + 1]string
+	segments := room[:0]
+	for rest, more := strings.TrimLeft(escapedPath, "/"), true; more && len(segments) <= maxSegments; {
+		var s string
+		s, rest, more = strings.Cut(rest, "/")
 		decoded, err := url.PathUnescape(s)
 		if err != nil {
 			return nil, params{}, &wireError{http.StatusBadRequest, "BadParameter", "", "The request URI is not encoded correctly."}
 		}
-		segments[i] = decoded
+		segments = append(segments, decoded)
 	}
 	var allowed []string
 	var best *route
@@ -106,7 +111,7 @@ func match(method, escapedPath string) (*route, params, error) {
 			continue
 		}
 		// A literal segment is more to the point than a variable: "versions" is no version.
-		if best == nil || strings.Count(rt.Pattern, "{") < strings.Count(best.Pattern, "{") {
+		if best == nil || rt.variables < best.variables {
 			best, found = rt, p
 		}
 	}

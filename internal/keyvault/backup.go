@@ -95,10 +95,15 @@ func (k backupKey) open(magic string, blob []byte) ([]byte, error) {
 // secretBackup is the plaintext of a backup blob.
 type secretBackup struct {
 	format
-	TenantID string         `json:"tenantId"`
-	Name     string         `json:"name"`
-	Current  string         `json:"current"`
-	Versions []secretRecord `json:"versions"`
+	TenantID string          `json:"tenantId"`
+	Name     string          `json:"name"`
+	Current  string          `json:"current"`
+	Versions []backupVersion `json:"versions"`
+}
+
+type backupVersion struct {
+	secretRecord
+	Value string `json:"value"`
 }
 
 // BackupSecret returns a blob that holds all versions of a secret, with their values, encrypted so that only this
@@ -109,7 +114,7 @@ func (s *Service) BackupSecret(ctx context.Context, caller *identity.Caller, vau
 	}
 	b := secretBackup{format: format{recordFormat}}
 	err := s.read(ctx, caller, vault, SecretBackup, func(r store.Reader, v *vaultRecord) error {
-		o, err := s.liveSecret(r, v, name, noSecret(name))
+		o, err := s.liveSecret(r, v, name, noSecret)
 		if err != nil {
 			return err
 		}
@@ -128,7 +133,11 @@ func (s *Service) BackupSecret(ctx context.Context, caller *identity.Caller, vau
 			if err != nil {
 				return err
 			}
-			b.Versions = append(b.Versions, *rec)
+			value, err := r.Get(valueKey(o.ID, rec.Version))
+			if err != nil {
+				return err
+			}
+			b.Versions = append(b.Versions, backupVersion{*rec, string(value)})
 		}
 		return nil
 	})
@@ -159,7 +168,7 @@ func (s *Service) openSecretBackup(blob []byte) (*secretBackup, error) {
 		// It is authentic, so this installation made it: a newer release, which the format says.
 		return nil, badParameter("The backup cannot be read: it %v.", err)
 	}
-	current := func(r secretRecord) bool { return r.Version == b.Current }
+	current := func(r backupVersion) bool { return r.Version == b.Current }
 	if checkName(b.Name) != nil || !slices.ContainsFunc(b.Versions, current) {
 		return nil, badParameter("The backup is incomplete.")
 	}
@@ -207,7 +216,7 @@ func (s *Service) RestoreSecret(ctx context.Context, caller *identity.Caller, va
 		if err != nil {
 			return err
 		}
-		rec, err := get[secretRecord](tx, o.currentKey())
+		rec, err := s.loadVersion(tx, o.ID, o.Current)
 		if err != nil {
 			return err
 		}
@@ -236,17 +245,20 @@ func (s *Service) checkRestorable(tx store.Tx, v *vaultRecord, b *secretBackup) 
 }
 
 // writeVersions stores the versions of an object that nothing names yet, in as few transactions as their size allows.
-func (s *Service) writeVersions(ctx context.Context, objectID string, versions []secretRecord) error {
-	const maxBytes, maxCount = store.MaxBytes / 2, 50
+func (s *Service) writeVersions(ctx context.Context, objectID string, versions []backupVersion) error {
+	const maxBytes, maxCount = store.MaxBytes / 2, 100
 	for len(versions) > 0 {
 		var batch []store.Entry
 		for size := 0; len(versions) > 0 && len(batch) < maxCount && size < maxBytes; versions = versions[1:] {
-			raw, err := json.Marshal(versions[0])
+			v := versions[0]
+			raw, err := json.Marshal(v.secretRecord)
 			if err != nil {
 				return err
 			}
-			batch = append(batch, store.Entry{Key: versionKey(objectID, versions[0].Version), Value: raw})
-			size += len(raw)
+			batch = append(batch,
+				store.Entry{Key: versionKey(objectID, v.Version), Value: raw},
+				store.Entry{Key: valueKey(objectID, v.Version), Value: []byte(v.Value)})
+			size += len(raw) + len(v.Value)
 		}
 		err := s.db.Update(ctx, func(tx store.Tx) error {
 			for _, e := range batch {

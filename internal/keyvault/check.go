@@ -23,7 +23,7 @@ func CheckRecord(key string, value []byte) error {
 		_, _, err = parseDue(key)
 	case installKey:
 		_, err = decode[installRecord](value)
-	case "audit", "identity", "pki":
+	case "value", "audit", "identity", "pki":
 	default:
 		err = fmt.Errorf("belongs to nothing that this release knows")
 	}

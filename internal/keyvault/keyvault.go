@@ -10,11 +10,15 @@
 //	vault/<name>                            a vault; also while it is soft-deleted
 //	object/<vault id>/<kind>/<name>         a live object: which version is current
 //	deleted/<vault id>/<kind>/<name>        a soft-deleted object
-//	version/<object id>/<version>           one version of an object, live or deleted
+//	version/<object id>/<version>           what is known about one version of an object, live or deleted
+//	value/<object id>/<version>             the value of one version of a secret, as it is
 //	due/<time>/purge/<vault id>/<kind>/<name>   when a deleted object is to be purged
 //	due/<time>/purgevault/<name>            the same for a vault
 //	garbage/<object id>                     versions that belong to no object and will be removed
 //	install                                 what belongs to the installation as a whole
+//
+// A value lies apart from what is known about it, so that lists open no value and nothing but the value is opened on the
+// way to it: the rest is cached, decoded.
 //
 // Names stand in lower case, because Azure compares them so; the record keeps the spelling that was used first. An
 // object gets a random id when its name is first used, so a purged name is free at once while its versions are removed
@@ -52,8 +56,9 @@ type Service struct {
 	audit *audit.Log
 	now   func() time.Time
 
-	vaults  *seal.Cache[vaultRecord]
-	objects *seal.Cache[objectRecord]
+	vaults   *seal.Cache[vaultRecord]
+	objects  *seal.Cache[objectRecord]
+	versions *seal.Cache[secretRecord]
 
 	backup       backupKey // never changes
 	subscription string    // never changes
@@ -65,11 +70,12 @@ func (s *Service) SubscriptionID() string { return s.subscription }
 // Open returns a Service on cfg.DB, whose installation record it makes if there is none yet.
 func Open(ctx context.Context, cfg Config) (*Service, error) {
 	s := &Service{
-		db:      cfg.DB,
-		audit:   cfg.Audit,
-		now:     cfg.Now,
-		vaults:  seal.NewCache[vaultRecord](1024),
-		objects: seal.NewCache[objectRecord](8192),
+		db:       cfg.DB,
+		audit:    cfg.Audit,
+		now:      cfg.Now,
+		vaults:   seal.NewCache[vaultRecord](1 << 20),
+		objects:  seal.NewCache[objectRecord](4 << 20),
+		versions: seal.NewCache[secretRecord](8 << 20),
 	}
 	if s.now == nil {
 		s.now = time.Now

@@ -172,7 +172,7 @@ func TestVaultLife(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, prefix := range []string{"object/", "deleted/", "version/", "garbage/"} {
+	for _, prefix := range []string{"object/", "deleted/", "version/", "value/", "garbage/"} {
 		if n := b.records(t, prefix); n != 0 {
 			t.Errorf("%d records are left below %s", n, prefix)
 		}
@@ -390,8 +390,8 @@ func TestRestoreInterrupted(t *testing.T) {
 	if err := b.CollectGarbage(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if n := b.records(t, "version/"); n != before {
-		t.Errorf("%d versions are stored, want %d", n, before)
+	if n, values := b.records(t, "version/"), b.records(t, "value/"); n != before || values != before {
+		t.Errorf("%d versions and %d values are stored, want %d", n, values, before)
 	}
 	if _, err := b.RestoreSecret(ctx, admin, "target", blob); err != nil {
 		t.Fatal(err)

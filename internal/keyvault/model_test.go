@@ -430,8 +430,8 @@ func (h *history) checkNothingLeft() {
 	for _, o := range h.model.objects {
 		versions += len(o.versions)
 	}
-	if n := h.records(h.T, "version/"); n != versions {
-		h.Errorf("%d versions are stored, want %d", n, versions)
+	if n, values := h.records(h.T, "version/"), h.records(h.T, "value/"); n != versions || values != versions {
+		h.Errorf("%d versions and %d values are stored, want %d", n, values, versions)
 	}
 	if n := h.records(h.T, "object/") + h.records(h.T, "deleted/"); n != len(h.model.objects) {
 		h.Errorf("%d objects are stored, want %d", n, len(h.model.objects))

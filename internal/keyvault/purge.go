@@ -237,7 +237,7 @@ func (s *Service) collect(ctx context.Context, key string) error {
 		return err
 	}
 	if !rec.Vault {
-		err = s.removeAll(ctx, versionPrefix(id), nil)
+		err = errors.Join(s.removeAll(ctx, valuePrefix(id), nil), s.removeAll(ctx, versionPrefix(id), nil))
 	} else {
 		// The objects of a vault become garbage of their own, which the next round removes.
 		for _, prefix := range []string{"object/" + id + "/", "deleted/" + id + "/"} {

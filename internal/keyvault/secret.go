@@ -131,7 +131,6 @@ type objectRecord struct {
 type secretRecord struct {
 	format
 	Version     string            `json:"version"`
-	Value       string            `json:"value"`
 	ContentType string            `json:"contentType,omitempty"`
 	Disabled    bool              `json:"disabled,omitempty"`
 	NotBefore   *int64            `json:"nbf,omitempty"`
@@ -160,18 +159,19 @@ func deletedKey(v *vaultRecord, kind ObjectKind, name string) string {
 
 func versionPrefix(objectID string) string       { return "version/" + objectID + "/" }
 func versionKey(objectID, version string) string { return versionPrefix(objectID) + version }
+func valuePrefix(objectID string) string         { return "value/" + objectID + "/" }
+func valueKey(objectID, version string) string   { return valuePrefix(objectID) + version }
 func (o *objectRecord) currentKey() string       { return versionKey(o.ID, o.Current) }
-func (r *secretRecord) merge(a Attributes)       { mergeAttributes(&r.Disabled, &r.NotBefore, &r.Expires, a) }
 
-func mergeAttributes(disabled *bool, nbf, exp **int64, a Attributes) {
+func (r *secretRecord) merge(a Attributes) {
 	if a.Enabled != nil {
-		*disabled = !*a.Enabled
+		r.Disabled = !*a.Enabled
 	}
 	if a.NotBefore != nil {
-		*nbf = a.NotBefore
+		r.NotBefore = a.NotBefore
 	}
 	if a.Expires != nil {
-		*exp = a.Expires
+		r.Expires = a.Expires
 	}
 }
 
@@ -242,6 +242,8 @@ func secretNotFound(name, version string) error {
 		"correct recovery command. For help resolving this issue, please see https://go.microsoft.com/fwlink/?linkid=2125182"}
 }
 
+func noSuchSecret(name string) error { return secretNotFound(name, "") }
+
 // noSecret is Azure's answer when what is to be changed does not exist.
 func noSecret(name string) error {
 	return &Error{Kind: NotFound, Object: SecretKind, Message: "Secret not found: " + name}
@@ -302,11 +304,11 @@ func (s *Service) loadObject(r store.Reader, v *vaultRecord, kind ObjectKind, na
 	return s.objects.Load(r, objectKey(v, kind, name), decode[objectRecord])
 }
 
-// liveSecret returns the secret of that name; missing says what to answer if there is none.
-func (s *Service) liveSecret(r store.Reader, v *vaultRecord, name string, missing error) (*objectRecord, error) {
+// liveSecret returns the secret of that name; missing makes the answer if there is none.
+func (s *Service) liveSecret(r store.Reader, v *vaultRecord, name string, missing func(name string) error) (*objectRecord, error) {
 	o, err := s.loadObject(r, v, SecretKind, name)
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, missing
+		return nil, missing(name)
 	}
 	return o, err
 }
@@ -340,7 +342,6 @@ func (s *Service) SetSecret(ctx context.Context, caller *identity.Caller, vault,
 	rec := secretRecord{
 		format:      format{recordFormat},
 		Version:     newID(),
-		Value:       p.Value.text,
 		ContentType: p.ContentType,
 		Created:     now,
 		Updated:     now,
@@ -366,11 +367,12 @@ func (s *Service) SetSecret(ctx context.Context, caller *identity.Caller, vault,
 		rec.Previous = o.Current
 		o.Current = rec.Version
 		o.Versions++
-		if err := put(tx, o.currentKey(), rec); err != nil {
-			return err
-		}
 		out = rec.secret(v, &o)
-		return put(tx, objectKey(v, SecretKind, name), o)
+		return errors.Join(
+			put(tx, o.currentKey(), rec),
+			tx.Put(valueKey(o.ID, rec.Version), []byte(p.Value.text)),
+			put(tx, objectKey(v, SecretKind, name), o),
+		)
 	})
 	out.Value = p.Value
 	return out, err
@@ -391,11 +393,20 @@ func (s *Service) GetSecret(ctx context.Context, caller *identity.Caller, vault,
 		if rec.Disabled {
 			return disabledSecret()
 		}
+		value, err := r.Get(valueKey(o.ID, rec.Version))
+		if err != nil {
+			return err
+		}
 		out = rec.secret(v, o)
-		out.Value = SecretValue{rec.Value}
+		out.Value = SecretValue{string(value)}
 		return nil
 	})
 	return out, err
+}
+
+// loadVersion returns what is known about a version. It is shared: nobody may modify it.
+func (s *Service) loadVersion(r store.Reader, objectID, version string) (*secretRecord, error) {
+	return s.versions.Load(r, versionKey(objectID, version), decode[secretRecord])
 }
 
 func (s *Service) secretVersion(r store.Reader, v *vaultRecord, name, version string) (*objectRecord, *secretRecord, error) {
@@ -403,14 +414,14 @@ func (s *Service) secretVersion(r store.Reader, v *vaultRecord, name, version st
 	if err != nil {
 		return nil, nil, err
 	}
-	o, err := s.liveSecret(r, v, name, secretNotFound(name, version))
+	o, err := s.liveSecret(r, v, name, func(name string) error { return secretNotFound(name, version) })
 	if err != nil {
 		return nil, nil, err
 	}
 	if stored == "" {
 		stored = o.Current
 	}
-	rec, err := get[secretRecord](r, versionKey(o.ID, stored))
+	rec, err := s.loadVersion(r, o.ID, stored)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil, secretNotFound(name, version)
 	}
@@ -430,13 +441,14 @@ func (s *Service) UpdateSecret(ctx context.Context, caller *identity.Caller, vau
 	}
 	var out Secret
 	err := s.write(ctx, caller, vault, SecretUpdate, name, func(tx store.Tx, v *vaultRecord) error {
-		o, rec, err := s.secretVersion(tx, v, name, version)
+		o, known, err := s.secretVersion(tx, v, name, version)
 		if err != nil {
 			return err
 		}
 		if o.Managed {
 			return managedSecret("update")
 		}
+		rec := *known
 		if p.ContentType != nil {
 			rec.ContentType = *p.ContentType
 		}
@@ -458,7 +470,7 @@ func (s *Service) DeleteSecret(ctx context.Context, caller *identity.Caller, vau
 	}
 	var out DeletedSecret
 	err := s.write(ctx, caller, vault, SecretDelete, name, func(tx store.Tx, v *vaultRecord) error {
-		known, err := s.liveSecret(tx, v, name, noSecret(name))
+		known, err := s.liveSecret(tx, v, name, noSecret)
 		if err != nil {
 			return err
 		}
@@ -468,7 +480,7 @@ func (s *Service) DeleteSecret(ctx context.Context, caller *identity.Caller, vau
 		o := *known
 		o.Deleted = s.now().Unix()
 		o.PurgeAt = o.Deleted + int64(v.RetentionDays)*secondsPerDay
-		rec, err := get[secretRecord](tx, o.currentKey())
+		rec, err := s.loadVersion(tx, o.ID, o.Current)
 		if err != nil {
 			return err
 		}
@@ -493,7 +505,7 @@ func (s *Service) GetDeletedSecret(ctx context.Context, caller *identity.Caller,
 		if err != nil {
 			return err
 		}
-		rec, err := get[secretRecord](r, o.currentKey())
+		rec, err := s.loadVersion(r, o.ID, o.Current)
 		if err != nil {
 			return err
 		}
@@ -531,7 +543,7 @@ func (s *Service) RecoverSecret(ctx context.Context, caller *identity.Caller, va
 		o := *known
 		due := duePurgeKey(o.PurgeAt, v, SecretKind, name)
 		o.Deleted, o.PurgeAt = 0, 0
-		rec, err := get[secretRecord](tx, o.currentKey())
+		rec, err := s.loadVersion(tx, o.ID, o.Current)
 		if err != nil {
 			return err
 		}
@@ -581,7 +593,7 @@ func (s *Service) ListSecrets(ctx context.Context, caller *identity.Caller, vaul
 		var err error
 		page, err = listRange(r, objectPrefix(v, SecretKind), from, max,
 			func(o *objectRecord) (Secret, error) {
-				rec, err := get[secretRecord](r, o.currentKey())
+				rec, err := s.loadVersion(r, o.ID, o.Current)
 				if err != nil {
 					return Secret{}, err
 				}
@@ -599,7 +611,7 @@ func (s *Service) ListDeletedSecrets(ctx context.Context, caller *identity.Calle
 		var err error
 		page, err = listRange(r, deletedPrefix(v, SecretKind), from, max,
 			func(o *objectRecord) (DeletedSecret, error) {
-				rec, err := get[secretRecord](r, o.currentKey())
+				rec, err := s.loadVersion(r, o.ID, o.Current)
 				if err != nil {
 					return DeletedSecret{}, err
 				}
@@ -617,7 +629,7 @@ func (s *Service) ListSecretVersions(ctx context.Context, caller *identity.Calle
 	}
 	var page Page[Secret]
 	err := s.read(ctx, caller, vault, SecretListVersions, func(r store.Reader, v *vaultRecord) error {
-		o, err := s.liveSecret(r, v, name, secretNotFound(name, ""))
+		o, err := s.liveSecret(r, v, name, noSuchSecret)
 		if err != nil {
 			return err
 		}

@@ -16,8 +16,9 @@ import (
 type Cache[T any] struct {
 	max int
 
-	mu      sync.RWMutex // guards entries
+	mu      sync.RWMutex // guards what follows
 	entries map[string]cached[T]
+	size    int // bytes of keys and sealed values in entries
 }
 
 type cached[T any] struct {
@@ -25,9 +26,12 @@ type cached[T any] struct {
 	value  *T
 }
 
-// NewCache returns a cache of at most size records.
-func NewCache[T any](size int) *Cache[T] {
-	return &Cache[T]{max: size, entries: make(map[string]cached[T])}
+func (c cached[T]) cost(key string) int { return len(key) + len(c.sealed) }
+
+// NewCache returns a cache of records whose sealed form takes max bytes together. A record that would take more than
+// a sixteenth of it is not remembered.
+func NewCache[T any](max int) *Cache[T] {
+	return &Cache[T]{max: max, entries: make(map[string]cached[T])}
 }
 
 // Load returns the record at key, decoded. r must come from a DB's View or Update. The value is shared: nobody may
@@ -58,14 +62,28 @@ func (c *Cache[T]) Load(r store.Reader, key string, decode func(plaintext []byte
 	if err != nil {
 		return nil, &RecordError{key, err.Error()}
 	}
+	c.put(key, cached[T]{sealed, value})
+	return value, nil
+}
+
+func (c *Cache[T]) put(key string, entry cached[T]) {
+	cost := entry.cost(key)
+	if cost > c.max/16 {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.entries) >= c.max {
-		for other := range c.entries { // a random one: cheap, and no pattern of requests makes it the worst choice
-			delete(c.entries, other)
+	if old, ok := c.entries[key]; ok {
+		c.size -= old.cost(key)
+		delete(c.entries, key)
+	}
+	for other, old := range c.entries { // at random: cheap, and no pattern of requests makes it the worst choice
+		if c.size+cost <= c.max {
 			break
 		}
+		c.size -= old.cost(other)
+		delete(c.entries, other)
 	}
-	c.entries[key] = cached[T]{sealed, value}
-	return value, nil
+	c.entries[key] = entry
+	c.size += cost
 }

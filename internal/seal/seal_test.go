@@ -421,7 +421,7 @@ func TestCache(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cache := seal.NewCache[string](2)
+	cache := seal.NewCache[string](1000) // some ten of these records
 	decoded := 0
 	load := func(key string) (string, error) {
 		var out string
@@ -451,11 +451,30 @@ func TestCache(t *testing.T) {
 	if v, err := load("a"); v != "2" || err != nil {
 		t.Errorf("%q, %v", v, err)
 	}
-	for i := range 10 {
+	for i := range 100 {
 		put(t, db, fmt.Sprint("x", i), "x")
 		if _, err := load(fmt.Sprint("x", i)); err != nil {
 			t.Fatal(err)
 		}
+	}
+	decoded = 0
+	for i := range 100 {
+		if _, err := load(fmt.Sprint("x", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if decoded < 80 {
+		t.Errorf("%d of 100 records were remembered in a cache for ten", 100-decoded)
+	}
+	put(t, db, "big", strings.Repeat("x", 500))
+	decoded = 0
+	for range 2 {
+		if _, err := load("big"); err != nil || decoded == 0 {
+			t.Fatal(err)
+		}
+	}
+	if decoded != 2 {
+		t.Error("a record was remembered that takes half of the cache")
 	}
 	if err := db.Update(t.Context(), func(tx store.Tx) error { return tx.Delete("a") }); err != nil {
 		t.Fatal(err)
