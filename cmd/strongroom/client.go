@@ -67,11 +67,7 @@ func (t *target) secrets(ctx context.Context) (*azsecrets.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := azcore.ClientOptions{
-		Cloud:     cloud.Configuration{ActiveDirectoryAuthorityHost: loginURL(*status)},
-		Transport: &http.Client{Transport: transport},
-		Telemetry: policy.TelemetryOptions{Disabled: true},
-	}
+	options := clientOptions(status, transport)
 	credential, err := t.localCredential(dir, options)
 	if err != nil {
 		return nil, err
@@ -81,6 +77,15 @@ func (t *target) secrets(ctx context.Context) (*azsecrets.Client, error) {
 		address = vaultURL(status, t.vaultName)
 	}
 	return azsecrets.NewClient(address, credential, &azsecrets.ClientOptions{ClientOptions: options})
+}
+
+// clientOptions are those for the server on this machine, whose token service is the authority.
+func clientOptions(status *admin.Status, transport *http.Transport) azcore.ClientOptions {
+	return azcore.ClientOptions{
+		Cloud:     cloud.Configuration{ActiveDirectoryAuthorityHost: loginURL(*status)},
+		Transport: &http.Client{Transport: transport},
+		Telemetry: policy.TelemetryOptions{Disabled: true},
+	}
 }
 
 // vaultLabel keeps a name from becoming another host.
@@ -131,6 +136,7 @@ func (t *target) remote() (*azsecrets.Client, error) {
 		return nil, err
 	}
 	transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	transport.DialContext = dialLocalhost
 	options := azcore.ClientOptions{Transport: &http.Client{Transport: transport}, Telemetry: policy.TelemetryOptions{Disabled: true}}
 	credential, err := environmentCredential(options)
 	if err != nil {
@@ -229,8 +235,18 @@ func localAddresses(listen []string) (out []string) {
 	return out
 }
 
+// dialLocalhost takes names below localhost for loopback, as RFC 6761 section 6.3 says; many resolvers do not.
+func dialLocalhost(ctx context.Context, network, address string) (net.Conn, error) {
+	var d net.Dialer
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || !strings.HasSuffix(strings.ToLower(host), ".localhost") {
+		return d.DialContext(ctx, network, address)
+	}
+	return dialFirst(ctx, &d, []string{net.JoinHostPort("127.0.0.1", port), net.JoinHostPort("::1", port)})
+}
+
 func dialFirst(ctx context.Context, d *net.Dialer, addresses []string) (net.Conn, error) {
-	errs := []error{errors.New("the server on this machine cannot be reached")}
+	errs := []error{errors.New("no server answers on this machine")}
 	for _, a := range addresses {
 		c, err := d.DialContext(ctx, "tcp", a)
 		if err == nil {

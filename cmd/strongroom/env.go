@@ -102,6 +102,9 @@ func (e *envCommand) run(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	sh.write(&b, credential)
+	if e.program == "az" {
+		b.WriteString("# az login needs the management plane, which this release does not serve yet.\n")
+	}
 	_, err = fmt.Fprint(cmd.OutOrStdout(), b.String())
 	return err
 }
@@ -221,7 +224,7 @@ func firstSet(names ...string) string {
 func (e *envCommand) credentialVariables(dir string, status *admin.Status) ([]variable, error) {
 	vars := []variable{{name: "AZURE_AUTHORITY_HOST", value: loginURL(*status)}}
 	if e.program == "az" {
-		return nil, nil
+		return nil, nil // az takes credentials from its own login only
 	}
 	if e.credential == "managed" {
 		if status.IdentityEndpoint == "" {

@@ -131,8 +131,9 @@ With --encoding base64 or hex the file's bytes are stored in that form and "secr
 		Example: `  strongroom secret set --name db-password --file -
   strongroom secret set --name keystore --file keystore.p12 --encoding base64 --tags owner=team-a stage=prod
   openssl rand -base64 32 | strongroom secret set -n api-key -f - --expires 2030-01-01T00:00:00Z`,
-		Args: tagArguments,
+		Args: wordsOf("disabled"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			args = takeSwitch(args, &disabled)
 			if cmd.Flags().Changed("value") == cmd.Flags().Changed("file") {
 				return usagef("give the value with either --file (- is standard input) or --value")
 			}
@@ -192,17 +193,32 @@ With --encoding base64 or hex the file's bytes are stored in that form and "secr
 	return cmd
 }
 
-// tagArguments allows what follows "--tags a=b": az takes several words there, which are arguments to us.
-func tagArguments(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 && !cmd.Flags().Changed("tags") {
-		return usagef("%q is not expected here", args[0])
+// wordsOf allows the words that az takes behind a flag and that are arguments to us: further tags in "--tags a=b c=d", and
+// true or false behind the switch.
+func wordsOf(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		for _, a := range args {
+			state := (a == "true" || a == "false") && cmd.Flags().Changed(name)
+			tag := strings.Contains(a, "=") && cmd.Flags().Changed("tags")
+			if !state && !tag {
+				return usagef("%q is not expected here", a)
+			}
+		}
+		return nil
 	}
-	for _, a := range args {
-		if !strings.Contains(a, "=") {
-			return usagef("%q is not expected here; a tag has the form key=value", a)
+}
+
+// takeSwitch takes true and false from the words and returns the tags.
+func takeSwitch(words []string, state *bool) (tags []string) {
+	for _, w := range words {
+		switch w {
+		case "true", "false":
+			*state = w == "true"
+		default:
+			tags = append(tags, w)
 		}
 	}
-	return nil
+	return tags
 }
 
 func parseTags(words []string) (map[string]*string, error) {
@@ -429,7 +445,7 @@ func newSecretSetAttributes() *cobra.Command {
 		r             secretRef
 		contentType   string
 		expires, from string
-		enabled       string
+		enabled       bool
 		tags          []string
 		p             azsecrets.UpdateSecretPropertiesParameters
 	)
@@ -438,8 +454,9 @@ func newSecretSetAttributes() *cobra.Command {
 		Short: "Change the attributes of a secret",
 		Example: `  strongroom secret set-attributes --name db-password --enabled false
   strongroom secret set-attributes --name db-password --expires 2030-01-01T00:00:00Z --tags owner=team-b`,
-		Args: tagArguments,
+		Args: wordsOf("enabled"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			args = takeSwitch(args, &enabled)
 			changed := cmd.Flags().Changed
 			p.SecretAttributes = new(azsecrets.SecretAttributes)
 			var err error
@@ -450,11 +467,7 @@ func newSecretSetAttributes() *cobra.Command {
 				return err
 			}
 			if changed("enabled") {
-				if enabled != "true" && enabled != "false" {
-					return usagef("--enabled %s is neither true nor false", enabled)
-				}
-				on := enabled == "true"
-				p.SecretAttributes.Enabled = &on
+				p.SecretAttributes.Enabled = &enabled
 			}
 			if changed("tags") {
 				if p.Tags, err = parseTags(append(tags, args...)); err != nil {
@@ -483,8 +496,7 @@ func newSecretSetAttributes() *cobra.Command {
 	f.StringArrayVar(&tags, "tags", nil, "tags, each key=value, instead of the present ones; '' for none")
 	f.StringVar(&expires, "expires", "", "UTC time after which the secret should not be used (Y-m-d'T'H:M:S'Z')")
 	f.StringVar(&from, "not-before", "", "UTC time before which the secret should not be used (Y-m-d'T'H:M:S'Z')")
-	f.StringVar(&enabled, "enabled", "", "true or false")
-	f.Lookup("enabled").NoOptDefVal = "true"
+	f.BoolVar(&enabled, "enabled", true, "true or false")
 	return cmd
 }
 

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// The scripts start the program itself: this test binary under the name strongroom.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"strongroom": main})
+}
+
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("STRONGROOM_DATA", filepath.Join(env.WorkDir, "data"))
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"capture":     capture,
+			"certificate": certificate,
+			"damage":      damage,
+			"edit":        edit,
+			"mode":        mode,
+			"member":      member,
+		},
+	})
+}
+
+// capture VARIABLE REGEXP sets a variable to the first submatch in the last standard output.
+func capture(ts *testscript.TestScript, _ bool, args []string) {
+	m := regexp.MustCompile(`(?m)` + args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+	if m == nil {
+		ts.Fatalf("%s does not match the output", args[1])
+	}
+	ts.Setenv(args[0], m[1])
+}
+
+// certificate FILE makes an RSA key and a certificate for it, as PEM in one file.
+func certificate(ts *testscript.TestScript, _ bool, args []string) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	ts.Check(err)
+	now := time.Now()
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	ts.Check(err)
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	ts.Check(err)
+	content := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})...)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), content, 0o600))
+}
+
+// member FILE PATH WANT compares a member of a JSON file (or stdout), as JSON text. PATH is "a.b"; a number is an index.
+func member(ts *testscript.TestScript, neg bool, args []string) {
+	var v any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &v))
+	for name := range strings.SplitSeq(args[1], ".") {
+		switch in := v.(type) {
+		case map[string]any:
+			inner, ok := in[name]
+			if !ok {
+				ts.Fatalf("there is no member %s in %v", name, in)
+			}
+			v = inner
+		case []any:
+			var i int
+			_, err := fmt.Sscan(name, &i)
+			ts.Check(err)
+			v = in[i]
+		default:
+			ts.Fatalf("%v has no members", v)
+		}
+	}
+	got, err := json.Marshal(v)
+	ts.Check(err)
+	if (string(got) == args[2]) == neg {
+		ts.Fatalf("%s is %s, want %s (negated: %v)", args[1], got, args[2], neg)
+	}
+}
+
+// mode WANT FILE... compares permissions.
+func mode(ts *testscript.TestScript, _ bool, args []string) {
+	for _, file := range args[1:] {
+		info, err := os.Stat(ts.MkAbs(file))
+		ts.Check(err)
+		if got := fmt.Sprintf("%04o", info.Mode().Perm()); got != args[0] {
+			ts.Fatalf("%s has mode %s, want %s", file, got, args[0])
+		}
+	}
+}
+
+// edit FILE OLD NEW replaces the first occurrence, which must exist.
+func edit(ts *testscript.TestScript, _ bool, args []string) {
+	content := ts.ReadFile(args[0])
+	if !strings.Contains(content, args[1]) {
+		ts.Fatalf("%s does not hold %q", args[0], args[1])
+	}
+	path := ts.MkAbs(args[0])
+	info, err := os.Stat(path)
+	ts.Check(err)
+	ts.Check(os.WriteFile(path, []byte(strings.Replace(content, args[1], args[2], 1)), info.Mode()))
+}
+
+// damage FILE KEY flips one bit of the sealed value behind each copy of a key that ends in KEY: the database keeps key and
+// value side by side, and old copies until their pages are used again.
+func damage(ts *testscript.TestScript, _ bool, args []string) {
+	path := ts.MkAbs(args[0])
+	raw, err := os.ReadFile(path)
+	ts.Check(err)
+	found := 0
+	for at := 0; ; {
+		i := bytes.Index(raw[at:], []byte(args[1]))
+		if i < 0 {
+			break
+		}
+		at += i + len(args[1])
+		raw[min(at+80, len(raw)-1)] ^= 0x10
+		found++
+	}
+	if found == 0 {
+		ts.Fatalf("%s does not hold %q", args[0], args[1])
+	}
+	ts.Check(os.WriteFile(path, raw, 0o600))
+}
