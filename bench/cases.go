@@ -105,10 +105,18 @@ func median[T any, V float64 | time.Duration | int64](samples []T, value func(T)
 	return values[len(values)/2]
 }
 
-// measure runs all cases. Processes that are not measured are idle meanwhile.
+// measure runs the cases that were asked for. Processes that are not measured are idle meanwhile.
 func (b *benchmark) measure(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{b.reads, b.scaling, b.writes, b.tokens, b.profile, b.starts} {
-		if err := step(ctx); err != nil {
+	for _, step := range []struct {
+		name string
+		run  func(context.Context) error
+	}{
+		{"get", b.reads}, {"scale", b.scaling}, {"set", b.writes}, {"token", b.tokens}, {"profile", b.profile}, {"start", b.starts},
+	} {
+		if !b.only.MatchString(step.name) {
+			continue
+		}
+		if err := step.run(ctx); err != nil {
 			return err
 		}
 	}

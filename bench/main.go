@@ -21,6 +21,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"syscall"
 	"time"
 )
@@ -41,6 +42,7 @@ type options struct {
 	cpuProfile string
 	dir        string
 	requests   bool
+	only       *regexp.Regexp
 }
 
 func main() {
@@ -52,14 +54,21 @@ func main() {
 	flag.StringVar(&o.cpuProfile, "cpuprofile", "", "file for a CPU profile of the server under secret GET")
 	flag.StringVar(&o.dir, "dir", "", "folder for the temporary data, on the file system to be measured (default: the system's)")
 	flag.BoolVar(&o.requests, "log-requests", true, "let the server log each request, as it does by default")
+	only := flag.String("only", "", "regular expression for the cases: get, scale, set, token, profile, start")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
+	if o.only, err = regexp.Compile(*only); err != nil {
+		err = fmt.Errorf("-only: %w", err)
+	}
 	switch {
+	case err != nil:
 	case *child != "":
 		err = runChild(*child)
+	case *only != "" && o.out != "":
+		err = errors.New("-out writes all figures, so it does not go with -only")
 	case o.duration < rounds*20*time.Millisecond:
 		err = errors.New("-duration is too short for five rounds")
 	default:

@@ -94,7 +94,7 @@ func readShares(ctx context.Context, path string) ([]share, error) {
 
 // sumShares adds up the cumulative percentages in pprof's table: flat flat% sum% cum cum% name.
 func sumShares(table string) ([]share, error) {
-	rows := regexp.MustCompile(`(?m)^\s*\S+\s+[0-9.]+%\s+[0-9.]+%\s+\S+\s+([0-9.]+)%\s+(\S+)(?: \(inline\))?$`).
+	rows := regexp.MustCompile(`(?m)^\s*\S+\s+[0-9.]+%\s+[0-9.]+%\s+\S+\s+([0-9.]+)%\s+(\S+)(?: \((?:partial-)?inline\))?$`).
 		FindAllStringSubmatch(table, -1)
 	if rows == nil {
 		return nil, errors.New("go tool pprof printed no table")

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -53,6 +54,7 @@ func (b *benchmark) report() string {
 	var w strings.Builder
 	fmt.Fprintf(&w, "Measured on %s, %d cores, %s, on %s. Each figure is the median of %d rounds of %v.\n\n",
 		processor(), runtime.NumCPU(), runtime.Version(), time.Now().UTC().Format(time.DateOnly), rounds, b.duration/rounds)
+	fmt.Fprintf(&w, "The larger vault was filled with %s secrets in %.0f seconds.\n\n", b.manyWords(), b.loaded.Seconds())
 	b.reportRatios(&w)
 	b.reportFigures(&w)
 	b.reportStarts(&w)
@@ -62,19 +64,24 @@ func (b *benchmark) report() string {
 
 func (b *benchmark) reportRatios(w *strings.Builder) {
 	r, few, many := &b.results, &b.results.scale[0], &b.results.scale[1]
-	ratio := func(a, b float64) string { return fmt.Sprintf("%.2f", a/b) }
-	table(w, []string{"ratio", "what to what", "value"}, [][]string{
-		{"secret GET, HTTP/1.1", "per CPU second, to the bare handler", ratio(r.get.server.perCPUSecond, r.get.limit.perCPUSecond)},
-		{"secret GET, HTTP/2", "per CPU second, to the bare handler", ratio(r.getHTTP2.server.perCPUSecond, r.getHTTP2.limit.perCPUSecond)},
-		{"secret SET, 1 client", "per second, to one fdatasync at a time", ratio(r.setOne.perSecond, r.sync.perSecond)},
-		{"secret SET, 32 clients", "per second, to one fdatasync at a time", ratio(r.setMany.perSecond, r.sync.perSecond)},
-		{"token", "per CPU second, to one RSA-2048 signature", ratio(r.token.perCPUSecond, r.sign.perCPUSecond)},
-		{"secret GET", b.manyWords() + " secrets to 1,000, per CPU second", ratio(many.get.perCPUSecond, few.get.perCPUSecond)},
-		{"first page of the list", b.manyWords() + " secrets to 1,000, per CPU second", ratio(many.list.perCPUSecond, few.list.perCPUSecond)},
-		{"start to first answer", "time, to the bare handler", ratio(few.start.first.Seconds(), r.bareStart.first.Seconds())},
-		{"start to first answer", b.manyWords() + " secrets to 1,000, time", ratio(many.start.first.Seconds(), few.start.first.Seconds())},
-		{"idle memory", "resident, to the bare handler", ratio(float64(few.start.memory.resident), float64(r.bareStart.memory.resident))},
-	})
+	var rows [][]string
+	add := func(name, what string, a, b float64) {
+		if a > 0 && b > 0 { // measured, that is
+			rows = append(rows, []string{name, what, fmt.Sprintf("%.2f", a/b)})
+		}
+	}
+	size := b.manyWords() + " secrets to 1,000, "
+	add("secret GET, HTTP/1.1", "per CPU second, to the bare handler", r.get.server.perCPUSecond, r.get.limit.perCPUSecond)
+	add("secret GET, HTTP/2", "per CPU second, to the bare handler", r.getHTTP2.server.perCPUSecond, r.getHTTP2.limit.perCPUSecond)
+	add("secret SET, 1 client", "per second, to one fdatasync at a time", r.setOne.perSecond, r.sync.perSecond)
+	add("secret SET, 32 clients", "per second, to one fdatasync at a time", r.setMany.perSecond, r.sync.perSecond)
+	add("token", "per CPU second, to one RSA-2048 signature", r.token.perCPUSecond, r.sign.perCPUSecond)
+	add("secret GET", size+"per CPU second", many.get.perCPUSecond, few.get.perCPUSecond)
+	add("first page of the list", size+"per CPU second", many.list.perCPUSecond, few.list.perCPUSecond)
+	add("start to first answer", "time, to the bare handler", few.start.first.Seconds(), r.bareStart.first.Seconds())
+	add("start to first answer", size+"time", many.start.first.Seconds(), few.start.first.Seconds())
+	add("idle memory", "resident, to the bare handler", float64(few.start.memory.resident), float64(r.bareStart.memory.resident))
+	table(w, []string{"ratio", "what to what", "value"}, rows)
 }
 
 func (b *benchmark) manyWords() string { return thousands(float64(b.manyCount())) }
@@ -82,6 +89,9 @@ func (b *benchmark) manyWords() string { return thousands(float64(b.manyCount())
 func (b *benchmark) reportFigures(w *strings.Builder) {
 	r, few, many := &b.results, &b.results.scale[0], &b.results.scale[1]
 	row := func(name string, f figure) []string {
+		if f.perSecond == 0 {
+			return nil
+		}
 		return []string{name, thousands(f.perSecond), thousands(f.perCPUSecond), milliseconds(f.p50), milliseconds(f.p99)}
 	}
 	table(w, []string{"figure", "per second", "per CPU second", "p50", "p99"}, [][]string{
@@ -103,6 +113,9 @@ func (b *benchmark) reportFigures(w *strings.Builder) {
 
 func (b *benchmark) reportStarts(w *strings.Builder) {
 	row := func(name string, s started) []string {
+		if s.first == 0 {
+			return nil
+		}
 		return []string{name, milliseconds(s.first), megabytes(s.memory.resident), megabytes(s.memory.anonymous)}
 	}
 	table(w, []string{"process", "exec to first answer", "resident", "of it anonymous"}, [][]string{
@@ -120,8 +133,12 @@ func (b *benchmark) reportShares(w *strings.Builder) {
 	table(w, []string{"part of the server's CPU time in secret GET", "share"}, rows)
 }
 
-// table writes a table in Markdown, its first column to the left.
+// table writes a table in Markdown, its first column to the left. Rows that were not measured (nil) are left out.
 func table(w *strings.Builder, head []string, rows [][]string) {
+	rows = slices.DeleteFunc(rows, func(row []string) bool { return row == nil })
+	if len(rows) == 0 {
+		return
+	}
 	line := func(cells []string) { fmt.Fprintf(w, "| %s |\n", strings.Join(cells, " | ")) }
 	line(head)
 	rule := make([]string, len(head))
