@@ -96,7 +96,12 @@ func (h *benchHandler) set(b *testing.B, name string) {
 
 // get sends one request past the network.
 func (h *benchHandler) get(b *testing.B, path, token string, want int) {
-	r := httptest.NewRequestWithContext(b.Context(), http.MethodGet, "https://bench.vault.localhost"+path+"?api-version=7.6", nil)
+	url := "https://bench.vault.localhost" + path + "?api-version=7.6"
+	r, err := http.NewRequestWithContext(b.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	r.RemoteAddr = "127.0.0.1:40000"
 	r.Header.Set("Authorization", "Bearer "+token)
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)

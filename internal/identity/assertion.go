@@ -3,6 +3,8 @@ package identity
 import (
 	"bytes"
 	"context"
+	"crypto"
+	"crypto/rsa"
 	"crypto/sha1" // x5t is a SHA-1 name of a registered certificate; nothing rests on its strength
 	"crypto/sha256"
 	"crypto/x509"
@@ -29,7 +31,7 @@ var ErrNoFederatedCredential = errors.New("identity: no matching federated crede
 // PeekAssertion returns iss and sub of a client assertion without verifying anything, so that the token service can tell
 // an assertion that the application signed itself (both are its client id) from a federated one.
 func PeekAssertion(assertion string) (issuer, subject string, err error) {
-	t, err := parseToken(assertion)
+	t, err := parseAssertion(assertion)
 	if err != nil {
 		return "", "", badAssertion("not a well-formed signed JWT")
 	}
@@ -53,7 +55,7 @@ func badAssertion(why string) error { return fmt.Errorf("%w: %s", ErrBadAssertio
 func (d *Directory) VerifyCertificateAssertion(
 	ctx context.Context, clientID, assertion string, acceptsAudience func(string) bool,
 ) (app *Application, credentialID string, err error) {
-	t, err := parseToken(assertion)
+	t, err := parseAssertion(assertion)
 	if err != nil {
 		return nil, "", badAssertion("not a well-formed signed JWT")
 	}
@@ -74,6 +76,49 @@ func (d *Directory) VerifyCertificateAssertion(
 	return record.public(), credential.ID, nil
 }
 
+// parseAssertion is parseToken for an assertion that an application signed. Python's asynchronous clients leave the padding
+// on each segment and sign it with the rest, so the signature is checked over the text as it was sent.
+func parseAssertion(assertion string) (*signedToken, error) {
+	parts := strings.Split(assertion, ".")
+	if len(parts) != maxJWTSegments {
+		return nil, errMalformed
+	}
+	asSent := parts[0] + "." + parts[1]
+	for i, part := range parts {
+		trimmed := strings.TrimRight(part, "=")
+		if n := len(part) - len(trimmed); n > 2 || n > 0 && len(part)%4 != 0 {
+			return nil, errMalformed
+		}
+		parts[i] = trimmed
+	}
+	t, err := parseToken(strings.Join(parts, "."))
+	if err != nil {
+		return nil, err
+	}
+	t.asSent = asSent
+	return t, nil
+}
+
+// verifyAsSent checks an RS256 or PS256 signature (RFC 7518 sections 3.3 and 3.5).
+func (t *signedToken) verifyAsSent(key crypto.PublicKey) error {
+	public, ok := key.(*rsa.PublicKey)
+	if !ok || !usableRSA(public) {
+		return errors.New("identity: key does not fit the algorithm")
+	}
+	signature, err := decodeBase64(t.compact[strings.LastIndexByte(t.compact, '.')+1:])
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256([]byte(t.asSent))
+	switch jose.SignatureAlgorithm(t.alg) {
+	case jose.RS256:
+		return rsa.VerifyPKCS1v15(public, crypto.SHA256, sum[:], signature)
+	case jose.PS256:
+		return rsa.VerifyPSS(public, crypto.SHA256, sum[:], signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
+	}
+	return fmt.Errorf("identity: algorithm %s is not accepted", echo(t.alg))
+}
+
 // verifyAssertion finds the certificate that the header names and checks the signature with it.
 func (d *Directory) verifyAssertion(t *signedToken, record *appRecord) (*credentialRecord, error) {
 	names, err := t.certificateNames()
@@ -92,7 +137,7 @@ func (d *Directory) verifyAssertion(t *signedToken, record *appRecord) (*credent
 		if now := d.now(); now.Before(parsed.NotBefore.Add(-clockLeeway)) || !now.Before(parsed.NotAfter) {
 			return nil, badAssertion("the certificate is outside its validity")
 		}
-		if err := t.verify(parsed.PublicKey, []jose.SignatureAlgorithm{jose.RS256, jose.PS256}); err != nil {
+		if err := t.verifyAsSent(parsed.PublicKey); err != nil {
 			return nil, badAssertion("the signature is not valid")
 		}
 		return c, nil

@@ -1,11 +1,14 @@
 package identity
 
 import (
+	"crypto"
 	"crypto/elliptic"
+	"crypto/rsa"
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -110,5 +113,60 @@ func TestCertificateAssertions(t *testing.T) {
 	in.clock.Advance(48 * time.Hour)
 	if err := verify("PS256", good, with(claims, object{"nbf": nil, "exp": in.clock.Now().Add(time.Minute).Unix()})); !errors.Is(err, ErrBadAssertion) {
 		t.Errorf("expired certificate: %v", err)
+	}
+}
+
+// TestPaddedAssertion signs as Python's asynchronous clients do: the segments keep their padding, which is signed too.
+func TestPaddedAssertion(t *testing.T) {
+	t.Parallel()
+	in := install(t)
+	app := in.app(t)
+	now := in.clock.Now()
+	key := newRSA(t, 2048)
+	der := selfSigned(t, key, now.Add(-time.Hour), now.Add(48*time.Hour))
+	if _, err := in.dir.AddCertificate(t.Context(), app.ClientID, "", der); err != nil {
+		t.Fatal(err)
+	}
+	long := sha256.Sum256(der)
+	const aud = "https://login.example.org/t/oauth2/token"
+	encode := func(v any) string {
+		raw, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for len(raw)%3 != 1 { // two characters of padding
+			raw = append(raw, ' ')
+		}
+		return base64.URLEncoding.EncodeToString(raw)
+	}
+	signed := encode(object{"alg": "RS256", "typ": "JWT", "x5t#S256": base64.RawURLEncoding.EncodeToString(long[:])}) + "." +
+		encode(object{"aud": aud, "iss": app.ClientID, "sub": app.ClientID, "exp": now.Add(10 * time.Minute).Unix()})
+	sum := sha256.Sum256([]byte(signed))
+	raw, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, sum[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := signed + "." + base64.URLEncoding.EncodeToString(raw)
+	verify := func(assertion string) error {
+		_, _, err := in.dir.VerifyCertificateAssertion(t.Context(), app.ClientID, assertion, func(a string) bool { return a == aud })
+		return err
+	}
+	if !strings.Contains(signed, "==.") {
+		t.Fatal("the assertion has no padding, so the test is about nothing")
+	}
+	if err := verify(good); err != nil {
+		t.Error(err)
+	}
+	for name, bad := range map[string]string{
+		"other padding than was signed": strings.ReplaceAll(good, "=", ""),
+		"too much padding":              strings.Replace(good, "==.", "====.", 1),
+		"padding in the middle":         "=" + good,
+		"altered claims":                strings.Replace(good, "==.", "AA==.", 1),
+		"a fourth segment":              good + ".",
+		"nothing but padding":           "==.==.==",
+	} {
+		if err := verify(bad); !errors.Is(err, ErrBadAssertion) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

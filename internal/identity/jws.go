@@ -37,6 +37,7 @@ type members map[string]json.RawMessage
 // A signedToken is a parsed JWS whose signature was not checked yet.
 type signedToken struct {
 	compact string
+	asSent  string // of an assertion: header and claims with the padding that the client left on them
 	header  members
 	claims  members
 	alg     string

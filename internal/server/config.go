@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"net/url"
 	"os"
@@ -121,7 +120,8 @@ type IssuerConfig struct {
 
 // ManagedIdentityConfig are the managed-identity endpoints.
 type ManagedIdentityConfig struct {
-	// Listen is a loopback address and port for plain HTTP. Empty: none.
+	// Listen is a loopback address and port for plain HTTP. With insecureIMDS it may also be 169.254.169.254:80, where the
+	// SDKs look for the instance metadata service, if this machine has that address. Empty: none.
 	Listen string `yaml:"listen"`
 	// InsecureIMDS serves the shape of Azure's instance metadata service, which asks for no secret: every program on this machine
 	// becomes the identity.
@@ -384,7 +384,8 @@ func (c *Config) Check() error {
 		}
 	}
 	if c.ManagedIdentity.Listen != "" {
-		if err := checkLoopback(c.ManagedIdentity.Listen); err != nil {
+		err := checkLoopback(c.ManagedIdentity.Listen)
+		if err != nil && !(c.ManagedIdentity.InsecureIMDS && c.ManagedIdentity.Listen == imdsListen) {
 			bad("managedIdentity.listen: %w", err)
 		}
 	}
@@ -445,6 +446,9 @@ func (i IssuerConfig) check() error {
 	return nil
 }
 
+// imdsListen is the link-local address at which SDKs expect the instance metadata service.
+const imdsListen = "169.254.169.254:80"
+
 // parseListen accepts an IP address and a port; names would depend on who resolves them.
 func parseListen(address string) (netip.AddrPort, error) {
 	a, err := netip.ParseAddrPort(address)
@@ -463,15 +467,6 @@ func checkLoopback(address string) error {
 		return fmt.Errorf("%s is not a loopback address", a.Addr())
 	}
 	return nil
-}
-
-// listenPort returns the port of the first HTTPS address, for URLs that are shown to people.
-func (c *Config) listenPort() string {
-	_, port, err := net.SplitHostPort(c.Listen[0])
-	if err != nil || port == "443" {
-		return ""
-	}
-	return port
 }
 
 // suffixes are the host names below which vaults answer.

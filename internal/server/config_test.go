@@ -61,6 +61,7 @@ func TestConfigErrors(t *testing.T) {
 		{goodConfig + "issuers: [{issuer: 'https://x', audiences: [a], algorithms: [HS256]}]", "not a signature algorithm with public keys"},
 		{goodConfig + "issuers: [{issuer: 'https://x', audiences: [a], algorithms: [none]}]", "not a signature algorithm with public keys"},
 		{goodConfig + "managedIdentity: {listen: '0.0.0.0:1'}", "not a loopback address"},
+		{goodConfig + "managedIdentity: {listen: '169.254.169.254:80'}", "not a loopback address"},
 		{goodConfig + "operations: {listen: '0.0.0.0:1'}", "insecureRemote"},
 		{goodConfig + "limits: {connections: -1}", "limits.connections"},
 		{goodConfig + "limits: {requestTime: 1ms}", "limits.requestTime"},
@@ -72,6 +73,13 @@ func TestConfigErrors(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q:\n got %v\nwant …%s…", c.text, err, c.want)
 		}
+	}
+}
+
+func TestConfigIMDSAddress(t *testing.T) {
+	t.Parallel()
+	if _, err := readConfig(t, goodConfig+"managedIdentity: {listen: '169.254.169.254:80', insecureIMDS: true}"); err != nil {
+		t.Error(err)
 	}
 }
 

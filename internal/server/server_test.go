@@ -46,7 +46,9 @@ func call(t testing.TB, s *strongroomtest.Server, token, method, path, body stri
 	return resp.StatusCode, string(raw)
 }
 
-func adminToken(t testing.TB, s *strongroomtest.Server) string { return s.Token(t, s.ClientID, s.Secret) }
+func adminToken(t testing.TB, s *strongroomtest.Server) string {
+	return s.Token(t, s.ClientID, s.Secret)
+}
 
 // until repeats check until it is true; the test's deadline bounds it.
 func until(t testing.TB, what string, check func() bool) {
