@@ -422,8 +422,10 @@ func TestBlockedPipe(t *testing.T) {
 	defer w.Close()
 	const timeout = 300 * time.Millisecond
 	l := open(t, Config{Writer: w, Timeout: timeout})
-	var acked int
-	began := time.Now()
+	var (
+		acked int
+		began time.Time
+	)
 	for {
 		began = time.Now()
 		if err := l.Write(bg, &Record{ClientInfo: strings.Repeat("x", 1000)}); err != nil {
