@@ -30,7 +30,7 @@ import (
 
 // A child is told what to do in its first line of input and answers, once it can be connected to, with a ready line. After
 // that each line of input is answered with the processor time used so far, and the end of input ends the child. So no
-// child outlives its parent, however that dies.
+// child outlives its parent, however that dies. Signals, which a terminal sends to children too, are the parent's business.
 
 // A task is a child's first line of input.
 type task struct {
@@ -221,7 +221,8 @@ func startProcess(ctx context.Context, kind string, t task) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &process{cmd: exec.CommandContext(ctx, self, "-child", kind)}
+	// Not CommandContext: that would kill the child, and a server is to end in its own way.
+	p := &process{cmd: exec.Command(self, "-child", kind)}
 	p.cmd.Stderr = os.Stderr
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -233,6 +234,8 @@ func startProcess(ctx context.Context, kind string, t task) (*process, error) {
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
+	disarm := context.AfterFunc(ctx, func() { _ = p.cmd.Process.Kill() }) // one that does not get ready must not hang the run
+	defer disarm()
 	p.out = json.NewDecoder(stdout)
 	if err := json.NewEncoder(p.in).Encode(t); err != nil {
 		return nil, errors.Join(err, p.stop())
