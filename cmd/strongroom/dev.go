@@ -74,6 +74,7 @@ Dev mode keeps its root key beside the data: whoever gets the folder can read ev
 func (d *devCommand) run(cmd *cobra.Command) error {
 	where := place{data: d.data}
 	d.data = where.dataOrDefault()
+	where.data = d.data // it may come from the environment, which another terminal has not
 	cfg, err := d.config()
 	if err != nil {
 		return err

@@ -32,12 +32,14 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("STRONGROOM_DATA", filepath.Join(env.WorkDir, "data"))
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // or each of the many processes waits a second to end
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"capture":     capture,
 			"certificate": certificate,
 			"damage":      damage,
+			"damagepages": damagePages,
 			"edit":        edit,
 			"mode":        mode,
 			"member":      member,
@@ -54,12 +56,15 @@ func capture(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], m[1])
 }
 
-// certificate FILE makes an RSA key and a certificate for it, as PEM in one file.
+// certificate FILE [NAME...] makes an RSA key and a certificate for it, as PEM in one file.
 func certificate(ts *testscript.TestScript, _ bool, args []string) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	ts.Check(err)
 	now := time.Now()
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour), DNSNames: args[1:],
+		IsCA: true, BasicConstraintsValid: true,
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	ts.Check(err)
 	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
@@ -138,6 +143,19 @@ func damage(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	if found == 0 {
 		ts.Fatalf("%s does not hold %q", args[0], args[1])
+	}
+	ts.Check(os.WriteFile(path, raw, 0o600))
+}
+
+// damagePages FILE makes every page of a database but the two that describe it one of a kind that there is not.
+func damagePages(ts *testscript.TestScript, _ bool, args []string) {
+	const kind = 8 // where a page's kind is in its header
+	path := ts.MkAbs(args[0])
+	raw, err := os.ReadFile(path)
+	ts.Check(err)
+	page := os.Getpagesize()
+	for at := 2*page + kind; at < len(raw); at += page {
+		raw[at] |= 0x40
 	}
 	ts.Check(os.WriteFile(path, raw, 0o600))
 }

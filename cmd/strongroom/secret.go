@@ -16,6 +16,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 )
 
 // Bounds on files that are read. A secret's value has at most 25 kB; a backup holds up to 500 versions of one.
@@ -57,6 +58,15 @@ func (r *secretRef) registerNamed(cmd *cobra.Command, versions bool) {
 	for _, other := range []string{"name", "vault-name", "vault-url"} {
 		cmd.MarkFlagsMutuallyExclusive("id", other)
 	}
+}
+
+// registerVault adds the flags of commands about a whole vault.
+func (r *secretRef) registerVault(cmd *cobra.Command) {
+	r.target.register(cmd)
+	r.out.register(cmd)
+	cmd.Flags().StringVar(&r.id, "id", "", "URL of the vault, as az takes it")
+	cmd.MarkFlagsMutuallyExclusive("id", "vault-name")
+	cmd.MarkFlagsMutuallyExclusive("id", "vault-url")
 }
 
 // parse reads --id, which has the form https://<vault>/secrets/<name>[/<version>] or …/deletedsecrets/<name>.
@@ -125,7 +135,8 @@ func newSecretSet() *cobra.Command {
 		Use:   "set --name NAME --file FILE",
 		Short: "Create a secret, or a new version of one",
 		Long: `Set creates a secret, or a new version of one. Give the value with --file, or on standard input with --file -: what stands on
-a command line is seen by every program of the machine and is kept in the shell's history.
+a command line is seen by every program of the machine and is kept in the shell's history. At a terminal --file - asks for one line
+and does not show it.
 
 With --encoding base64 or hex the file's bytes are stored in that form and "secret download" restores them.`,
 		Example: `  strongroom secret set --name db-password --file -
@@ -160,7 +171,7 @@ With --encoding base64 or hex the file's bytes are stored in that form and "secr
 				p.SecretAttributes.Enabled = &enabled
 			}
 			if file != "" {
-				content, err := readInput(cmd, file, maxValueFile)
+				content, err := readValue(cmd, file)
 				if err != nil {
 					return err
 				}
@@ -247,6 +258,18 @@ func parseTime(flag, text string) (*time.Time, error) {
 		}
 	}
 	return nil, usagef("--%s %s is not a time in UTC such as 2030-12-31T23:59:59Z", flag, text)
+}
+
+// readValue reads a file, or asks for one line without showing it if standard input is a terminal.
+func readValue(cmd *cobra.Command, path string) ([]byte, error) {
+	in, ok := cmd.InOrStdin().(*os.File)
+	if path != "-" || !ok || !term.IsTerminal(int(in.Fd())) {
+		return readInput(cmd, path, maxValueFile)
+	}
+	fmt.Fprint(cmd.ErrOrStderr(), "Value (one line, not shown): ")
+	line, err := term.ReadPassword(int(in.Fd()))
+	fmt.Fprintln(cmd.ErrOrStderr())
+	return line, err
 }
 
 // readInput reads a file, or standard input for "-".
@@ -357,9 +380,7 @@ func newSecretList() *cobra.Command {
 			})
 		},
 	}
-	r.target.register(cmd)
-	r.out.register(cmd)
-	cmd.Flags().StringVar(&r.id, "id", "", "URL of the vault, as az takes it")
+	r.registerVault(cmd)
 	l.register(cmd, true)
 	return cmd
 }
@@ -433,9 +454,7 @@ func newSecretListDeleted() *cobra.Command {
 			})
 		},
 	}
-	r.target.register(cmd)
-	r.out.register(cmd)
-	cmd.Flags().StringVar(&r.id, "id", "", "URL of the vault, as az takes it")
+	r.registerVault(cmd)
 	l.register(cmd, false)
 	return cmd
 }
@@ -674,9 +693,7 @@ func newSecretRestore() *cobra.Command {
 			})
 		},
 	}
-	r.target.register(cmd)
-	r.out.register(cmd)
-	cmd.Flags().StringVar(&r.id, "id", "", "URL of the vault, as az takes it")
+	r.registerVault(cmd)
 	cmd.Flags().StringVarP(&file, "file", "f", "", "file that backup made; - is standard input")
 	return cmd
 }

@@ -12,11 +12,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -93,16 +95,27 @@ func NewClient(dir string) *Client {
 func (c *Client) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	path, done, err := socketPath(c.dir)
 	if err != nil {
-		return nil, err
+		return nil, c.explain(err)
 	}
 	defer done()
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("%w (%s): start it with `strongroom dev` or `strongroom serve`, or name another folder with --data",
-			ErrNotRunning, c.dir)
+		return nil, c.explain(err)
 	}
 	return conn, nil
+}
+
+// explain says what an error of reaching the socket means.
+func (c *Client) explain(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("admin: the data folder %s belongs to another user, who alone may do this", c.dir)
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w (%s): start it with `strongroom dev` or `strongroom serve`, or name another folder with --data",
+			ErrNotRunning, c.dir)
+	}
+	return err
 }
 
 // Do sends in (nil for none) and decodes the answer into out (nil for none).

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -385,10 +386,11 @@ func (s *Server) changeRoot(r *http.Request) (any, error) {
 }
 
 // verifyStore opens every record of the store and reads it with the code that would use it.
-func (s *state) verifyStore(ctx context.Context) (admin.Verification, error) {
+func (s *state) verifyStore(ctx context.Context) (out admin.Verification, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer catchDamage(&err)
 	const listed = 100
-	var out admin.Verification
-	err := s.db.Walk(ctx, func(key string, value []byte, err error) error {
+	err = s.db.Walk(ctx, func(key string, value []byte, err error) error {
 		out.Records++
 		if err == nil {
 			err = keyvault.CheckRecord(key, value)
@@ -405,4 +407,12 @@ func (s *state) verifyStore(ctx context.Context) (admin.Verification, error) {
 		return nil
 	})
 	return out, err
+}
+
+// catchDamage is deferred around a check of the store. A page of the file that is damaged in its structure makes the
+// database's code panic, or touch memory that is not there; to a check that is a finding and no fault of the program.
+func catchDamage(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("the database file is damaged in its structure, not only in records (%v): restore a backup of it", p)
+	}
 }

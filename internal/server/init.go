@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/strongroom/strongroom/internal/admin"
@@ -153,6 +154,8 @@ func DevConfig(data string, listen []string) (*Config, error) {
 // Verify opens the data folder, walks the whole store and closes it again. It needs the folder for itself; while a server
 // runs, ask the server.
 func Verify(ctx context.Context, cfg *Config, opts Options) (_ admin.Verification, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer catchDamage(&err)
 	st, err := openState(ctx, cfg, opts, false)
 	if err != nil {
 		return admin.Verification{}, err
