@@ -2,7 +2,7 @@
 // figure a limit that is taken in the same run: a bare Go HTTPS handler that returns the same bytes, one fdatasync at a
 // time, one RSA signature at a time.
 //
-//	go run ./bench                            about five minutes; prints the tables
+//	go run ./bench                            some minutes; prints the tables
 //	go run ./bench -quick                     20,000 secrets in place of a million
 //	go run ./bench -out docs/benchmarks.md    writes them into the page, between its markers
 //
