@@ -286,3 +286,19 @@ func explainService(e *azcore.ResponseError) string {
 	}
 	return fmt.Sprintf("the service answered %d", e.StatusCode)
 }
+
+// explainCredential shows a refusal of the token service: the code, and the description. The library's own text repeats
+// the whole answer.
+func explainCredential(e *azidentity.AuthenticationFailedError) string {
+	var body struct {
+		Code        string `json:"error"`
+		Description string `json:"error_description"`
+	}
+	if e.RawResponse != nil && e.RawResponse.Body != nil {
+		raw, err := io.ReadAll(io.LimitReader(e.RawResponse.Body, maxServiceError))
+		if err == nil && json.Unmarshal(raw, &body) == nil && body.Description != "" {
+			return fmt.Sprintf("no token: (%s) %s", body.Code, body.Description[:min(len(body.Description), maxShownError)])
+		}
+	}
+	return e.Error()
+}

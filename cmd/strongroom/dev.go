@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -94,7 +93,7 @@ func (d *devCommand) run(cmd *cobra.Command) error {
 		return err
 	}
 	d.greet(cmd.OutOrStdout(), cfg, srv, fresh, &where)
-	return serveUntilSignal(cmd, srv, slog.New(log.Handler()))
+	return serveUntilSignal(cmd, srv, log)
 }
 
 func (d *devCommand) config() (*server.Config, error) {
@@ -169,8 +168,7 @@ func (d *devCommand) greet(w io.Writer, cfg *server.Config, srv *server.Server, 
   managed identity  %s
   health, metrics   %s
 
-DEV MODE: the root key lies beside the data (%s).
-Whoever gets the folder can read every secret. For real secrets use "strongroom init" and "strongroom serve".
+%s
 
 Next, in another terminal in the same folder:
 
@@ -180,7 +178,15 @@ Next, in another terminal in the same folder:
 
 Ctrl-C stops it.
 `, srv.VaultURL(devVault), cfg.Data, state, loginURL(status), status.IdentityEndpoint, status.Operations,
-		cfg.RootKey.File, name, where.args())
+		rootKeyNotice(cfg), name, where.args())
+}
+
+func rootKeyNotice(cfg *server.Config) string {
+	if !within(cfg.Data, cfg.RootKey.File) {
+		return "DEV MODE. The root key is " + cfg.RootKey.File + "."
+	}
+	return "DEV MODE: the root key lies beside the data (" + cfg.RootKey.File + ").\n" +
+		`Whoever gets the folder can read every secret. For real secrets use "strongroom init" and "strongroom serve".`
 }
 
 // programName is how a person can start this program again from the same folder.

@@ -10,12 +10,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"os"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/spf13/cobra"
 
 	"github.com/strongroom/strongroom/internal/admin"
@@ -158,9 +158,9 @@ func explain(err error) string {
 	if errors.As(err, &service) {
 		return explainService(service)
 	}
-	var path *fs.PathError
-	if errors.As(err, &path) && errors.Is(err, fs.ErrPermission) {
-		return err.Error() + ": run this as the owner of the data folder"
+	var failed *azidentity.AuthenticationFailedError
+	if errors.As(err, &failed) {
+		return explainCredential(failed)
 	}
 	return err.Error()
 }
