@@ -113,6 +113,7 @@ func serveReal(ctx context.Context, t task, ended chan<- error) (*ready, error) 
 		return nil, err
 	}
 	log, flush := server.NewLogger(file, slog.LevelInfo)
+	server.Tune()
 	s, err := server.Open(ctx, cfg, server.Options{Log: log})
 	if err != nil {
 		return nil, errors.Join(err, file.Close())

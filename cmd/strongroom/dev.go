@@ -57,6 +57,7 @@ Dev mode keeps its root key beside the data: whoever gets the folder can read ev
 			if err := server.Harden(); err != nil {
 				return err
 			}
+			server.Tune()
 			return d.run(cmd)
 		},
 	}

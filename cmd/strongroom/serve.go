@@ -42,6 +42,7 @@ second signal ends it at once. SIGHUP opens the audit log's file anew, after it 
 			if err := server.Harden(); err != nil {
 				return err
 			}
+			server.Tune()
 			return serve(cmd, cfg)
 		},
 	}

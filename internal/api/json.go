@@ -25,8 +25,9 @@ type response struct {
 }
 
 func jsonResponse(status int, v any) (response, error) {
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
+	const usual = 1024 // bytes of an answer, so that the buffer seldom grows
+	buf := bytes.NewBuffer(make([]byte, 0, usual))
+	enc := json.NewEncoder(buf)
 	enc.SetEscapeHTML(false) // as the real service
 	if err := enc.Encode(v); err != nil {
 		return response{}, err

@@ -150,7 +150,7 @@ func (s *Service) write(ctx context.Context, caller *identity.Caller, vault stri
 func (s *Service) announce(ctx context.Context, caller *identity.Caller, vault string, op Operation, object string) error {
 	var resource string
 	err := s.read(ctx, caller, vault, op, func(_ store.Reader, v *vaultRecord) error {
-		resource = v.resourceID()
+		resource = v.resource
 		return nil
 	})
 	if err != nil {

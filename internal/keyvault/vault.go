@@ -57,6 +57,16 @@ type vaultRecord struct {
 	Created         int64    `json:"created"`
 	Deleted         int64    `json:"deleted,omitempty"`
 	PurgeAt         int64    `json:"purgeAt,omitempty"`
+
+	resource string // resourceID, made when the record is read
+}
+
+func decodeVault(plaintext []byte) (*vaultRecord, error) {
+	v, err := decode[vaultRecord](plaintext)
+	if err == nil {
+		v.resource = v.resourceID()
+	}
+	return v, err
 }
 
 func vaultKey(name string) string { return "vault/" + strings.ToLower(name) }
@@ -106,7 +116,7 @@ func (s *Service) loadVault(r store.Reader, name string) (*vaultRecord, error) {
 	if len(name) > 24 {
 		return nil, noVault(name)
 	}
-	v, err := s.vaults.Load(r, vaultKey(name), decode[vaultRecord])
+	v, err := s.vaults.Load(r, vaultKey(name), decodeVault)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, noVault(name)
 	}
@@ -128,7 +138,7 @@ func (s *Service) VaultResource(ctx context.Context, name string) (string, error
 	err := s.db.View(ctx, func(r store.Reader) error {
 		v, err := s.loadVault(r, name)
 		if err == nil {
-			id = v.resourceID()
+			id = v.resource
 		}
 		return err
 	})

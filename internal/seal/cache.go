@@ -38,13 +38,13 @@ func NewCache[T any](max int) *Cache[T] {
 // modify it. A missing record is store.ErrNotFound.
 func (c *Cache[T]) Load(r store.Reader, key string, decode func(plaintext []byte) (*T, error)) (*T, error) {
 	opener, ok := r.(interface {
-		sealed(key string) ([]byte, error)
+		peek(key string) ([]byte, error)
 		open(key string, sealed []byte) ([]byte, error)
 	})
 	if !ok {
 		return nil, fmt.Errorf("seal: Cache.Load needs a reader of a seal.DB, not %T", r)
 	}
-	sealed, err := opener.sealed(key)
+	sealed, err := opener.peek(key)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (c *Cache[T]) Load(r store.Reader, key string, decode func(plaintext []byte
 	if err != nil {
 		return nil, &RecordError{key, err.Error()}
 	}
-	c.put(key, cached[T]{sealed, value})
+	c.put(key, cached[T]{bytes.Clone(sealed), value})
 	return value, nil
 }
 

@@ -93,7 +93,14 @@ type ring struct {
 type dataKey struct {
 	id     [idSize]byte
 	secret []byte
+
+	mu    sync.RWMutex           // guards aeads
+	aeads map[string]cipher.AEAD // of records that were opened lately, by storage key
 }
+
+// maxAEADs bounds the ciphers that a data key remembers: deriving one costs as much as opening a small record. Each takes
+// about a kilobyte.
+const maxAEADs = 4096
 
 // ringRecord is the key ring as stored, in JSON. It is not sealed itself: each data key in it is wrapped, bound to its id.
 type ringRecord struct {
@@ -260,8 +267,34 @@ func parseID(s string) (id [idSize]byte, err error) {
 	return [idSize]byte(b), nil
 }
 
-// aead returns the cipher for the record at key. It keeps no state: nonces are random.
+// aead returns the cipher for the record at key. It has no state, as nonces are random, so it can be shared.
 func (k *dataKey) aead(key string) (cipher.AEAD, error) {
+	k.mu.RLock()
+	known := k.aeads[key]
+	k.mu.RUnlock()
+	if known != nil {
+		return known, nil
+	}
+	derived, err := k.derive(key)
+	if err != nil {
+		return nil, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.aeads == nil {
+		k.aeads = make(map[string]cipher.AEAD)
+	}
+	if len(k.aeads) >= maxAEADs {
+		for other := range k.aeads { // a random one
+			delete(k.aeads, other)
+			break
+		}
+	}
+	k.aeads[key] = derived
+	return derived, nil
+}
+
+func (k *dataKey) derive(key string) (cipher.AEAD, error) {
 	derived, err := hkdf.Expand(sha256.New, k.secret, "strongroom record v1\x00"+key, 32)
 	if err != nil {
 		return nil, err
@@ -319,16 +352,20 @@ type reader struct {
 }
 
 func (r *reader) Get(key string) ([]byte, error) {
-	sealed, err := r.sealed(key)
+	sealed, err := r.peek(key)
 	if err != nil {
 		return nil, err
 	}
 	return r.open(key, sealed)
 }
 
-func (r *reader) sealed(key string) ([]byte, error) {
+// peek returns the sealed value, which is valid only until the transaction ends and may not be modified.
+func (r *reader) peek(key string) ([]byte, error) {
 	if strings.HasPrefix(key, prefix) {
 		return nil, fmt.Errorf("%w: %q belongs to the seal", store.ErrKey, key)
+	}
+	if p, ok := r.r.(store.Peeker); ok {
+		return p.Peek(key)
 	}
 	return r.r.Get(key)
 }

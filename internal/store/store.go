@@ -84,6 +84,14 @@ type Reader interface {
 	Scan(start, end string) iter.Seq2[Entry, error]
 }
 
+// A Peeker is a Reader that can show a value without copying it. A driver that has values in memory anyway offers it to
+// package seal, which opens each value once and keeps no other copy.
+type Peeker interface {
+	Reader
+	// Peek is Get, but the slice is valid only until the View ends.
+	Peek(key string) ([]byte, error)
+}
+
 // A Tx reads and writes inside Update.
 type Tx interface {
 	Reader

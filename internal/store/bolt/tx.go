@@ -28,8 +28,16 @@ func checkKey(key string) error {
 	return nil
 }
 
+var _ store.Peeker = (*reader)(nil)
+
 // Get implements store.Reader.
 func (r *reader) Get(key string) ([]byte, error) {
+	v, err := r.Peek(key)
+	return bytes.Clone(v), err
+}
+
+// Peek implements store.Peeker: the slice lies in bbolt's memory map.
+func (r *reader) Peek(key string) ([]byte, error) {
 	if r.data == nil {
 		return nil, errEnded
 	}
@@ -40,7 +48,7 @@ func (r *reader) Get(key string) ([]byte, error) {
 	if v == nil {
 		return nil, store.ErrNotFound
 	}
-	return bytes.Clone(v), nil
+	return v, nil
 }
 
 // Scan implements store.Reader.
