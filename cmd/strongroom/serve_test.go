@@ -91,6 +91,8 @@ func (c *child) client(t *testing.T) (*http.Client, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// With "Expect: 100-continue" a body is sent only when the server has begun to read it.
+	transport.ExpectContinueTimeout = time.Minute
 	t.Cleanup(transport.CloseIdleConnections)
 	options := clientOptions(c.status, transport)
 	credential, err := new(target).localCredential(c.dir, options)
@@ -122,6 +124,7 @@ func TestGracefulShutdown(t *testing.T) {
 	req.ContentLength = int64(len(whole))
 	req.Header.Set("Authorization", "Bearer "+token)
 	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Expect", "100-continue")
 	answered := make(chan error, 1)
 	go func() {
 		resp, err := client.Do(req)
@@ -133,7 +136,7 @@ func TestGracefulShutdown(t *testing.T) {
 		}
 		answered <- err
 	}()
-	// The pipe has no buffer: when the first half is taken, the request is on its way.
+	// The pipe has no buffer: when the first half is taken, the server works on the request.
 	if _, err := io.WriteString(write, whole[:10]); err != nil {
 		t.Fatal(err)
 	}
@@ -180,6 +183,7 @@ func TestSecondSignal(t *testing.T) {
 	}
 	req.ContentLength = 1000
 	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Expect", "100-continue")
 	go func() {
 		if resp, err := client.Do(req); err == nil {
 			resp.Body.Close()
