@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/strongroom/strongroom/internal/store"
@@ -35,7 +36,7 @@ type KeyStatus struct {
 func (d *DB) Status(ctx context.Context) (Status, error) {
 	var out Status
 	err := d.store.View(ctx, func(r store.Reader) error {
-		rec, err := readRing(r)
+		_, rec, err := readRing(r)
 		if err != nil {
 			return err
 		}
@@ -56,13 +57,14 @@ func (d *DB) Rotate(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	err = d.updateRing(ctx, func(rec *ringRecord) error {
+	err = d.updateRing(ctx, func(raw []byte, rec *ringRecord) error {
 		if len(rec.Keys) >= maxDataKeys {
 			return fmt.Errorf("seal: there are %d data keys already: let the re-sealing finish first", len(rec.Keys))
 		}
-		if rec.Root != root.ID() {
-			return fmt.Errorf("%w: it was changed to %s by another server; restart this one with the new root key",
-				ErrRootKey, rec.Root)
+		// The new key was wrapped outside of the transaction. If the root key was changed meanwhile, perhaps by another
+		// server, the ring would then need two root keys, and nobody could open it.
+		if _, err := openRing(raw, root); err != nil {
+			return fmt.Errorf("the root key was changed meanwhile; if another server did it, restart this one with the new one: %w", err)
 		}
 		rec.Keys = append(rec.Keys, member)
 		rec.Primary = member.ID
@@ -89,7 +91,7 @@ func (d *DB) ChangeRoot(ctx context.Context, root RootKey) error {
 	d.roots = []RootKey{old, root}
 	d.mu.Unlock()
 
-	err := d.updateRing(ctx, func(rec *ringRecord) error {
+	err := d.updateRing(ctx, func(_ []byte, rec *ringRecord) error {
 		for i, m := range rec.Keys {
 			secret, err := old.Unwrap(m.Wrapped, wrapContext(m.ID))
 			if err != nil {
@@ -125,27 +127,28 @@ func (d *DB) rootFits(ctx context.Context, root RootKey) bool {
 	}) == nil
 }
 
-func readRing(r store.Reader) (ringRecord, error) {
-	raw, err := r.Get(ringKey)
+func readRing(r store.Reader) (raw []byte, rec ringRecord, err error) {
+	raw, err = r.Get(ringKey)
 	if errors.Is(err, store.ErrNotFound) {
-		return ringRecord{}, ErrNotInitialized
+		err = ErrNotInitialized
 	}
-	if err != nil {
-		return ringRecord{}, err
+	if err == nil {
+		rec, err = decodeRing(raw)
 	}
-	return decodeRing(raw)
+	return raw, rec, err
 }
 
-func (d *DB) updateRing(ctx context.Context, change func(*ringRecord) error) error {
+// updateRing changes the stored key ring; change also gets the bytes as they are stored.
+func (d *DB) updateRing(ctx context.Context, change func(raw []byte, rec *ringRecord) error) error {
 	return d.store.Update(ctx, func(tx store.Tx) error {
-		rec, err := readRing(tx)
+		raw, rec, err := readRing(tx)
 		if err != nil {
 			return err
 		}
-		if err := change(&rec); err != nil {
+		if err := change(raw, &rec); err != nil {
 			return err
 		}
-		raw, err := json.Marshal(rec)
+		raw, err = json.Marshal(rec)
 		if err != nil {
 			return err
 		}
@@ -157,92 +160,108 @@ func (d *DB) updateRing(ctx context.Context, change func(*ringRecord) error) err
 // works in small transactions beside the normal traffic, may be stopped at any time through ctx and run again, and may
 // run on several servers at once. progress, if not nil, is called with the number of records looked at so far.
 //
-// It changes nothing when a record does not open: that record's error is returned and all data keys are kept.
+// A record that does not open stays as it is, with its data key, and is named in the error; the others are moved.
 func (d *DB) Reseal(ctx context.Context, progress func(records int)) error {
 	status, err := d.Status(ctx)
 	if err != nil || len(status.Keys) < 2 {
 		return err
 	}
-	var (
-		next string
-		seen int
-	)
+	p := resealPass{db: d, primary: status.Primary, needed: map[string]bool{status.Primary: true}}
 	for done := false; !done; {
 		var keys []string
-		keys, next, done, err = d.oldRecords(ctx, next, status.Primary, &seen)
-		if err != nil {
+		if keys, done, err = p.look(ctx); err != nil {
 			return err
 		}
-		if err := d.resealRecords(ctx, keys); err != nil {
+		if err := p.move(ctx, keys); err != nil {
 			return err
 		}
 		if progress != nil {
-			progress(seen)
+			progress(p.seen)
 		}
 	}
 	// Every transaction that committed after Rotate wrote under the new primary, because each reads the ring; so the pass
 	// above saw every record that was left under an older key. If somebody rotated meanwhile, the next pass cleans up.
-	return d.updateRing(ctx, func(rec *ringRecord) error {
-		if rec.Primary != status.Primary {
-			return nil
+	err = d.updateRing(ctx, func(_ []byte, rec *ringRecord) error {
+		if rec.Primary == status.Primary {
+			rec.Keys = slices.DeleteFunc(rec.Keys, func(m ringMember) bool { return !p.needed[m.ID] })
 		}
-		for _, m := range rec.Keys {
-			if m.ID == rec.Primary {
-				rec.Keys = []ringMember{m}
-				return nil
-			}
-		}
-		return errors.New("seal: the key ring lacks its primary data key")
+		return nil
 	})
+	return errors.Join(append(p.bad, err)...)
 }
 
-// oldRecords returns some keys from start on whose records are not under the primary data key, where to go on, and
-// whether that was the end. One call looks at a bounded number of records, so that no snapshot is held for long.
-func (d *DB) oldRecords(ctx context.Context, start, primary string, seen *int) (keys []string, next string, done bool, err error) {
-	const look = 2000
+// A resealPass is one walk over the store.
+type resealPass struct {
+	db      *DB
+	primary string
+	next    string // where to go on
+	seen    int
+	needed  map[string]bool // ids of data keys that must be kept
+	bad     []error         // records that do not open; the first of them
+}
+
+// maxBad bounds the records that a pass names.
+const maxBad = 20
+
+// spoiled notes a record that does not open.
+func (p *resealPass) spoiled(err error) {
+	if len(p.bad) < maxBad {
+		p.bad = append(p.bad, err)
+	}
+}
+
+// look returns some keys whose records are not under the primary data key, and whether that was the end. One call looks at
+// a bounded number of records, so that no snapshot is held for long.
+func (p *resealPass) look(ctx context.Context) (keys []string, done bool, err error) {
+	const records = 2000
 	var size, looked int
 	done = true
-	err = d.store.View(ctx, func(r store.Reader) error {
-		for e, err := range r.Scan(start, "") {
+	err = p.db.store.View(ctx, func(r store.Reader) error {
+		for e, err := range r.Scan(p.next, "") {
 			if err != nil {
 				return err
 			}
-			if len(keys) == resealBatch || size > store.MaxBytes/2 || looked == look {
-				next, done = e.Key, false
+			if len(keys) == resealBatch || size > store.MaxBytes/2 || looked == records {
+				p.next, done = e.Key, false
 				return ctx.Err()
 			}
 			looked++
 			if isOwn(e.Key) {
 				continue
 			}
-			*seen++
+			p.seen++
 			id, err := header(e.Key, e.Value)
-			if err != nil {
-				return err
-			}
-			if hex.EncodeToString(id[:]) != primary {
+			switch {
+			case err != nil:
+				p.spoiled(err)
+			case hex.EncodeToString(id[:]) != p.primary:
 				keys = append(keys, e.Key)
 				size += len(e.Key) + len(e.Value)
 			}
 		}
 		return nil
 	})
-	return keys, next, done, err
+	return keys, done, err
 }
 
-func isOwn(key string) bool { return len(key) >= len(prefix) && key[:len(prefix)] == prefix }
-
-func (d *DB) resealRecords(ctx context.Context, keys []string) error {
+// move seals records anew under the primary data key.
+func (p *resealPass) move(ctx context.Context, keys []string) error {
 	if len(keys) == 0 {
 		return ctx.Err()
 	}
-	return d.Update(ctx, func(tx store.Tx) error {
+	var bad []*RecordError
+	err := p.db.Update(ctx, func(tx store.Tx) error {
+		bad = nil
 		for _, key := range keys {
 			value, err := tx.Get(key)
-			if errors.Is(err, store.ErrNotFound) {
+			var record *RecordError
+			switch {
+			case errors.Is(err, store.ErrNotFound):
 				continue // deleted meanwhile
-			}
-			if err != nil {
+			case errors.As(err, &record):
+				bad = append(bad, record)
+				continue
+			case err != nil:
 				return err
 			}
 			if err := tx.Put(key, value); err != nil {
@@ -251,7 +270,25 @@ func (d *DB) resealRecords(ctx context.Context, keys []string) error {
 		}
 		return nil
 	})
+	if err != nil || len(bad) == 0 {
+		return err
+	}
+	return p.db.store.View(ctx, func(r store.Reader) error {
+		for _, record := range bad {
+			p.spoiled(record)
+			value, err := r.Get(record.Key)
+			if err != nil {
+				continue // deleted meanwhile
+			}
+			if id, err := header(record.Key, value); err == nil {
+				p.needed[hex.EncodeToString(id[:])] = true
+			}
+		}
+		return nil
+	})
 }
+
+func isOwn(key string) bool { return len(key) >= len(prefix) && key[:len(prefix)] == prefix }
 
 // Walk opens every record in order and calls fn with its plaintext, or with a *RecordError if it does not open. It stops
 // when fn returns an error. It reads in bounded snapshots, so a record changed meanwhile is seen in either state.

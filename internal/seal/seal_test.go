@@ -414,6 +414,153 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestRotateAfterChange lets another server change the root key, to another passphrase, and rotates on the first one. The key
+// ring must stay one that a single root key opens.
+func TestRotateAfterChange(t *testing.T) {
+	t.Parallel()
+	for name, roots := range map[string][2]seal.RootKey{
+		"keys":        {newRoot(t), newRoot(t)},
+		"passphrases": {newPassphrase(t, "the first passphrase"), newPassphrase(t, "the second passphrase")},
+	} {
+		below := openBolt(t, t.TempDir())
+		defer below.Close()
+		if err := seal.Init(t.Context(), below, roots[0]); err != nil {
+			t.Fatal(err)
+		}
+		one, err := seal.Open(t.Context(), below, roots[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		two, err := seal.Open(t.Context(), below, roots[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, one, "k", "v")
+		if err := two.ChangeRoot(t.Context(), roots[1]); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := one.Rotate(t.Context()); !errors.Is(err, seal.ErrRootKey) {
+			t.Errorf("%s: rotation under the old root key: %v", name, err)
+		}
+		if err := one.ChangeRoot(t.Context(), newRoot(t)); !errors.Is(err, seal.ErrRootKey) {
+			t.Errorf("%s: change from the old root key: %v", name, err)
+		}
+		again, err := seal.Open(t.Context(), below, roots[1])
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got := mustGet(t, again, "k"); got != "v" {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
+func newPassphrase(t testing.TB, text string) seal.RootKey {
+	t.Helper()
+	root, err := seal.NewPassphraseRootKey(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+// TestResealBadRecord re-seals a store in which one record does not open: the others move, its data key is kept, and
+// the error names it.
+func TestResealBadRecord(t *testing.T) {
+	t.Parallel()
+	db, below, root := open(t)
+	for i := range 100 {
+		put(t, db, fmt.Sprintf("k/%03d", i), "v")
+	}
+	good := mustGet(t, below, "k/050")
+	put(t, below, "k/050", good[:len(good)-1]+string(good[len(good)-1]^1))
+	put(t, below, "k/060", "short")
+	first, err := db.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := db.Rotate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err = db.Reseal(t.Context(), nil)
+	if err == nil || !strings.Contains(err.Error(), "k/050") || !strings.Contains(err.Error(), "k/060") {
+		t.Errorf("the error is %v", err)
+	}
+	st, err := db.Status(t.Context())
+	if err != nil || len(st.Keys) != 2 || st.Keys[0].ID != first.Primary {
+		t.Errorf("data keys %+v, %v; want the first and the last", st, err)
+	}
+	put(t, below, "k/050", good)
+	again, err := seal.Open(t.Context(), below, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := mustGet(t, again, "k/050"); got != "v" {
+		t.Errorf("the repaired record is %q", got)
+	}
+}
+
+// TestResealWhileRotating rotates in the middle of a pass: the pass must not forget keys that it has not accounted for.
+func TestResealWhileRotating(t *testing.T) {
+	t.Parallel()
+	db, below, root := open(t)
+	for i := range 200 {
+		put(t, db, fmt.Sprintf("k/%03d", i), "v")
+	}
+	if _, err := db.Rotate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	rotated := false
+	err := db.Reseal(t.Context(), func(int) {
+		if !rotated {
+			rotated = true
+			if _, err := db.Rotate(t.Context()); err != nil {
+				t.Error(err)
+			}
+			put(t, db, "k/000", "w")
+		}
+	})
+	if err != nil || !rotated {
+		t.Fatal(err)
+	}
+	again, err := seal.Open(t.Context(), below, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Walk(t.Context(), func(_ string, _ []byte, err error) error { return err }); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestChangeRootUnknown changes the root key in a transaction of which nobody knows whether it was committed.
+func TestChangeRootUnknown(t *testing.T) {
+	t.Parallel()
+	for _, fault := range []storetest.Fault{storetest.Unknown, storetest.Lost} {
+		below := openBolt(t, t.TempDir())
+		defer below.Close()
+		faulty := storetest.NewFaulty(below, 1)
+		old, next := newRoot(t), newRoot(t)
+		if err := seal.Init(t.Context(), below, old); err != nil {
+			t.Fatal(err)
+		}
+		db, err := seal.Open(t.Context(), faulty, old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		faulty.Schedule(fault)
+		if err := db.ChangeRoot(t.Context(), next); !errors.Is(err, store.ErrUnknown) {
+			t.Fatal(err)
+		}
+		// Whichever it was, the server goes on with the root key that fits.
+		if _, err := db.Rotate(t.Context()); err != nil {
+			t.Errorf("fault %v: %v", fault, err)
+		}
+		put(t, db, "k", "v")
+	}
+}
+
 func TestCache(t *testing.T) {
 	t.Parallel()
 	db, below, root := open(t)

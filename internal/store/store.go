@@ -52,7 +52,7 @@ var (
 // A DB is an ordered key-value store. Its methods may be called concurrently, but not from inside a function that is passed
 // to one of them: an Update may have to wait until other transactions end.
 type DB interface {
-	// View runs fn on one consistent snapshot. It returns fn's error unchanged. The Reader is valid only until fn returns
+	// View runs fn, once, on one consistent snapshot. It returns fn's error unchanged. The Reader is valid only until fn returns
 	// and must not be used by several goroutines at once. A View that begins after an Update has returned sees it.
 	View(ctx context.Context, fn func(Reader) error) error
 
