@@ -103,7 +103,7 @@ type secretBackup struct {
 
 type backupVersion struct {
 	secretRecord
-	Value string `json:"value"`
+	Value []byte `json:"value"` // in base64, whose length does not depend on what it is
 }
 
 // BackupSecret returns a blob that holds all versions of a secret, with their values, encrypted so that only this
@@ -137,7 +137,7 @@ func (s *Service) BackupSecret(ctx context.Context, caller *identity.Caller, vau
 			if err != nil {
 				return err
 			}
-			b.Versions = append(b.Versions, backupVersion{*rec, string(value)})
+			b.Versions = append(b.Versions, backupVersion{*rec, value})
 		}
 		return nil
 	})
@@ -176,15 +176,20 @@ func (s *Service) openSecretBackup(blob []byte) (*secretBackup, error) {
 }
 
 // RestoreSecret brings a backed-up secret back under its name, with all versions, their ids and times. The name must be
-// free, also among deleted secrets. However many versions there are, they become visible in one step.
+// free, also among deleted secrets. However many versions there are, they become visible in one step. With an error the
+// result names the secret if the blob could be opened.
 func (s *Service) RestoreSecret(ctx context.Context, caller *identity.Caller, vault string, blob []byte) (Secret, error) {
 	// Who may not restore learns nothing about the blob.
-	if err := s.announce(ctx, caller, vault, SecretRestore, ""); err != nil {
+	if err := s.Authorize(ctx, caller, vault, SecretRestore); err != nil {
 		return Secret{}, err
 	}
 	b, err := s.openSecretBackup(blob)
 	if err != nil {
 		return Secret{}, err
+	}
+	named := Secret{Name: b.Name, Version: b.Current}
+	if err := s.announce(ctx, caller, vault, SecretRestore, b.Name); err != nil {
+		return named, err
 	}
 	o := objectRecord{format: format{recordFormat}, ID: newID(), Name: b.Name, Current: b.Current, Versions: len(b.Versions)}
 	err = s.commit(ctx, caller, vault, SecretRestore, func(tx store.Tx, v *vaultRecord) error {
@@ -199,12 +204,12 @@ func (s *Service) RestoreSecret(ctx context.Context, caller *identity.Caller, va
 		})
 	})
 	if err != nil {
-		return Secret{}, err
+		return named, err
 	}
 	if err := s.writeVersions(ctx, o.ID, b.Versions); err != nil {
-		return Secret{}, err
+		return named, err
 	}
-	var out Secret
+	out := named
 	err = s.commit(ctx, caller, vault, SecretRestore, func(tx store.Tx, v *vaultRecord) error {
 		if err := s.checkRestorable(tx, v, b); err != nil {
 			return err
@@ -257,7 +262,7 @@ func (s *Service) writeVersions(ctx context.Context, objectID string, versions [
 			}
 			batch = append(batch,
 				store.Entry{Key: versionKey(objectID, v.Version), Value: raw},
-				store.Entry{Key: valueKey(objectID, v.Version), Value: []byte(v.Value)})
+				store.Entry{Key: valueKey(objectID, v.Version), Value: v.Value})
 			size += len(raw) + len(v.Value)
 		}
 		err := s.db.Update(ctx, func(tx store.Tx) error {

@@ -1,8 +1,13 @@
 package keyvault
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/strongroom/strongroom/internal/seal"
+	"github.com/strongroom/strongroom/internal/store"
 )
 
 // CheckRecord reads a record of this package with the code that would use it, for a verification of the whole store.
@@ -23,9 +28,68 @@ func CheckRecord(key string, value []byte) error {
 		_, _, err = parseDue(key)
 	case installKey:
 		_, err = decode[installRecord](value)
-	case "value", "audit", "identity", "pki":
+	case "value", "audit", "identity", "pki", "server":
 	default:
 		err = fmt.Errorf("belongs to nothing that this release knows")
 	}
 	return err
+}
+
+// CheckReferences walks all objects and reports what does not fit together: an object without its current version, a
+// version without its value, a count of versions that is wrong, a deleted object that nothing will purge. It looks at an
+// object and all that belongs to it in one snapshot. Records that do not open are CheckRecord's and are passed over.
+func (s *Service) CheckReferences(ctx context.Context, report func(key, problem string)) error {
+	var failed errorList
+	for _, prefix := range []string{"object/", "deleted/"} {
+		err := s.forEach(ctx, prefix, store.PrefixEnd(prefix), func(error) {}, func(e store.Entry) {
+			err := s.db.View(ctx, func(r store.Reader) error {
+				o, err := get[objectRecord](r, e.Key)
+				if errors.Is(err, store.ErrNotFound) {
+					return nil // deleted or recovered meanwhile
+				}
+				if err != nil {
+					return err
+				}
+				return checkObject(r, prefix, e.Key, o, report)
+			})
+			var record *seal.RecordError
+			if !errors.As(err, &record) {
+				failed.add(err)
+			}
+		})
+		failed.add(err)
+	}
+	return failed.join()
+}
+
+func checkObject(r store.Reader, prefix, key string, o *objectRecord, report func(key, problem string)) error {
+	versions, current := 0, false
+	for e, err := range r.Scan(versionPrefix(o.ID), store.PrefixEnd(versionPrefix(o.ID))) {
+		if err != nil {
+			return err
+		}
+		versions++
+		version := strings.TrimPrefix(e.Key, versionPrefix(o.ID))
+		current = current || version == o.Current
+		if there, err := exists(r, valueKey(o.ID, version)); err != nil {
+			return err
+		} else if !there {
+			report(e.Key, "has no value")
+		}
+	}
+	if !current {
+		report(key, "has no current version")
+	}
+	if versions != o.Versions {
+		report(key, fmt.Sprintf("should have %d versions and has %d", o.Versions, versions))
+	}
+	if prefix == "deleted/" {
+		due := dueTime(o.PurgeAt) + "purge/" + strings.TrimPrefix(key, prefix)
+		if there, err := exists(r, due); err != nil {
+			return err
+		} else if !there {
+			report(key, "is deleted, and nothing will purge it")
+		}
+	}
+	return nil
 }

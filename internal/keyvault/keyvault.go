@@ -124,6 +124,12 @@ func (s *Service) authorize(r store.Reader, caller *identity.Caller, vault strin
 	return v, nil
 }
 
+// Authorize tells whether the caller may perform op in the vault, for callers that must know before they take in more of
+// the request. The operation itself asks again.
+func (s *Service) Authorize(ctx context.Context, caller *identity.Caller, vault string, op Operation) error {
+	return s.read(ctx, caller, vault, op, func(store.Reader, *vaultRecord) error { return nil })
+}
+
 // read runs fn in the snapshot in which the caller was authorised.
 func (s *Service) read(ctx context.Context, caller *identity.Caller, vault string, op Operation,
 	fn func(r store.Reader, v *vaultRecord) error) error {

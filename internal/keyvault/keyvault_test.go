@@ -432,6 +432,310 @@ func TestRestoreTooLate(t *testing.T) {
 	}
 }
 
+// change alters the record at key, as nobody but a test may.
+func change[T any, P interface {
+	*T
+	record
+}](t testing.TB, b *bench, key func(v *vaultRecord) string, alter func(P)) {
+	t.Helper()
+	err := b.db.Update(t.Context(), func(tx store.Tx) error {
+		v, err := b.loadVault(tx, "vault")
+		if err != nil {
+			return err
+		}
+		rec, err := get[T, P](tx, key(v))
+		if err != nil {
+			return err
+		}
+		alter(P(rec))
+		return put(tx, key(v), rec)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRightsTakenAway takes the caller's rights, or the vault, away between the intent and the transaction.
+func TestRightsTakenAway(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		take func(t *testing.T, b *bench)
+		want Kind
+	}{
+		"rights": {func(t *testing.T, b *bench) {
+			change(t, b, func(*vaultRecord) string { return vaultKey("vault") }, func(v *vaultRecord) { v.Administrators = nil })
+		}, AccessDenied},
+		"vault": {func(t *testing.T, b *bench) {
+			if _, err := b.DeleteVault(t.Context(), someone, "vault"); err != nil {
+				t.Fatal(err)
+			}
+		}, VaultNotFound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.set(t, "vault", "s", "v")
+			hooked := *b.Service
+			var err error
+			taken := false
+			hooked.db, err = seal.Open(t.Context(), hookedStore{DB: b.faulty, before: func() {
+				if !taken {
+					taken = true
+					c.take(t, b)
+				}
+			}}, b.root)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = hooked.SetSecret(t.Context(), admin, "vault", "s", SetSecretParams{Value: NewSecretValue("w")})
+			wantKind(t, err, c.want)
+			if !taken || b.records(t, "version/") != 1 {
+				t.Error("the write took place")
+			}
+		})
+	}
+}
+
+// TestPoison spoils records of each kind that the jobs read: they do the rest of their work all the same.
+func TestPoison(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	for i := range 5 {
+		b.set(t, "vault", fmt.Sprint("s", i), "v")
+		if _, err := b.DeleteSecret(ctx, admin, "vault", fmt.Sprint("s", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	spoil := func(prefix string, n int) {
+		t.Helper()
+		err := b.faulty.Update(ctx, func(tx store.Tx) error { // below the seal
+			for e, err := range tx.Scan(prefix, store.PrefixEnd(prefix)) {
+				if err != nil {
+					return err
+				}
+				if n--; n < 0 {
+					return tx.Put(e.Key, []byte("spoiled"))
+				}
+			}
+			return errors.New("there is nothing to spoil")
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	spoil("deleted/", 1)
+	spoil("due/", 2)
+	b.advance(8 * 24 * time.Hour)
+	n, err := b.PurgeDue(ctx)
+	if n != 3 || err == nil || !strings.Contains(err.Error(), "due/") || !strings.Contains(err.Error(), "deleted/") {
+		t.Errorf("purged %d, %v", n, err)
+	}
+	spoil("garbage/", 0)
+	if err := b.CollectGarbage(ctx); err == nil || !strings.Contains(err.Error(), "garbage/") {
+		t.Errorf("collected: %v", err)
+	}
+	if n := b.records(t, "version/"); n != 3 { // of the two deleted secrets that could not be purged, and of the bad mark
+		t.Errorf("%d versions are left", n)
+	}
+}
+
+// TestStaleDue leaves due entries whose reason has gone. They vanish without a word in the audit log.
+func TestStaleDue(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	b.set(t, "vault", "moved", "v")
+	b.set(t, "vault", "gone", "v")
+	for _, name := range []string{"moved", "gone"} {
+		if _, err := b.DeleteSecret(ctx, admin, "vault", name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := b.DeleteVault(ctx, someone, "vault"); err != nil {
+		t.Fatal(err)
+	}
+	change(t, b, func(v *vaultRecord) string { return deletedKey(v, SecretKind, "moved") }, func(o *objectRecord) { o.PurgeAt++ })
+	change(t, b, func(v *vaultRecord) string { return vaultKey("vault") }, func(v *vaultRecord) { v.PurgeAt++ })
+	err := b.db.Update(ctx, func(tx store.Tx) error {
+		v, err := b.loadVault(tx, "vault")
+		if err != nil {
+			return err
+		}
+		return tx.Delete(deletedKey(v, SecretKind, "gone"))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := b.audit.Head().Seq
+	b.advance(8 * 24 * time.Hour)
+	if n, err := b.PurgeDue(ctx); n != 0 || err != nil {
+		t.Errorf("purged %d, %v", n, err)
+	}
+	if n := b.records(t, "due/"); n != 0 {
+		t.Errorf("%d stale entries are left", n)
+	}
+	if n := b.audit.Head().Seq - before; n != 0 {
+		t.Errorf("%d records say that something was purged", n)
+	}
+	if b.records(t, "deleted/") != 1 || b.records(t, "vault/") != 1 {
+		t.Error("something was purged before its time")
+	}
+}
+
+func TestPurgedVaultLeavesNothingDue(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	for i := range 100 {
+		b.set(t, "vault", fmt.Sprint("s", i), "v")
+		if i%2 == 0 {
+			if _, err := b.DeleteSecret(ctx, admin, "vault", fmt.Sprint("s", i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := b.DeleteVault(ctx, someone, "vault"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.PurgeVault(ctx, someone, "vault"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := b.CollectGarbage(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, prefix := range []string{"due/", "object/", "deleted/", "version/", "value/", "garbage/"} {
+		if n := b.records(t, prefix); n != 0 {
+			t.Errorf("%d records are left below %s", n, prefix)
+		}
+	}
+}
+
+// TestRestoreRace lets the name be taken, or the restore's mark be claimed, before the last step of a restore.
+func TestRestoreRace(t *testing.T) {
+	t.Parallel()
+	for name, meanwhile := range map[string]func(t *testing.T, b *bench){
+		"name taken": func(t *testing.T, b *bench) { b.set(t, "target", "s", "other") },
+		"mark claimed": func(t *testing.T, b *bench) {
+			err := b.db.Update(t.Context(), func(tx store.Tx) error {
+				for e, err := range tx.Scan("garbage/", store.PrefixEnd("garbage/")) {
+					if err != nil {
+						return err
+					}
+					rec, err := decode[garbageRecord](e.Value)
+					if err != nil {
+						return err
+					}
+					rec.Collecting = true
+					return put(tx, e.Key, rec)
+				}
+				return errors.New("there is no mark")
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.set(t, "vault", "s", "v")
+			blob, err := b.BackupSecret(t.Context(), admin, "vault", "s")
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.vault(t, "target", 7, false)
+			hooked := *b.Service
+			updates := 0
+			hooked.db, err = seal.Open(t.Context(), hookedStore{DB: b.faulty, before: func() {
+				if updates++; updates == 3 { // mark, versions, then the last step
+					meanwhile(t, b)
+				}
+			}}, b.root)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = hooked.RestoreSecret(t.Context(), admin, "target", blob)
+			wantKind(t, err, Conflict)
+		})
+	}
+}
+
+// TestRestoreForeignTenant restores into a vault of another tenant.
+func TestRestoreForeignTenant(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	b.set(t, "vault", "s", "v")
+	blob, err := b.BackupSecret(ctx, admin, "vault", "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.PurgeSecretNow(t, "s"); err != nil {
+		t.Fatal(err)
+	}
+	change(t, b, func(*vaultRecord) string { return vaultKey("vault") }, func(v *vaultRecord) { v.TenantID = "other" })
+	_, err = b.RestoreSecret(ctx, &identity.Caller{TenantID: "other", ObjectID: "admin"}, "vault", blob)
+	wantKind(t, err, BadParameter)
+}
+
+// PurgeSecretNow deletes and purges.
+func (b *bench) PurgeSecretNow(t testing.TB, name string) error {
+	if _, err := b.DeleteSecret(t.Context(), admin, "vault", name); err != nil {
+		return err
+	}
+	return b.PurgeSecret(t.Context(), admin, "vault", name)
+}
+
+// TestReferences removes one record of each kind that others refer to.
+func TestReferences(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	for i := range 5 {
+		b.set(t, "vault", fmt.Sprint("s", i), "v")
+	}
+	if _, err := b.DeleteSecret(ctx, admin, "vault", "s4"); err != nil {
+		t.Fatal(err)
+	}
+	problems := func() (out []string) {
+		if err := b.CheckReferences(ctx, func(key, problem string) { out = append(out, problem) }); err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(out)
+		return out
+	}
+	if got := problems(); len(got) != 0 {
+		t.Fatalf("a good store: %q", got)
+	}
+	err := b.db.Update(ctx, func(tx store.Tx) error {
+		v, err := b.loadVault(tx, "vault")
+		if err != nil {
+			return err
+		}
+		for i, prefix := range []func(string) string{valuePrefix, versionPrefix} {
+			o, err := b.loadObject(tx, v, SecretKind, fmt.Sprint("s", i))
+			if err != nil {
+				return err
+			}
+			if err := tx.Delete(prefix(o.ID) + o.Current); err != nil {
+				return err
+			}
+		}
+		for e, err := range tx.Scan("due/", store.PrefixEnd("due/")) {
+			if err != nil {
+				return err
+			}
+			return tx.Delete(e.Key)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"has no current version", "has no value", "is deleted, and nothing will purge it", "should have 1 versions and has 0"}
+	if got := problems(); !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestBackupLimits(t *testing.T) {
 	t.Parallel()
 	b, ctx := newBench(t), t.Context()

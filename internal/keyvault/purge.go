@@ -77,67 +77,113 @@ func parseDue(key string) (unix int64, rest []string, err error) {
 	return unix, parts[2:], nil
 }
 
-// PurgeDue purges everything whose retention has passed, and returns how much. Several servers may do it at once: each
-// purge re-checks and acts in one transaction.
+// PurgeDue purges everything whose retention has passed, and returns how much. What cannot be purged is named in the error and
+// does not keep the rest from it. Several servers may do it at once: each purge re-checks and acts in one transaction.
 func (s *Service) PurgeDue(ctx context.Context) (int, error) {
-	const batch = 100
+	ctx = audit.WithCorrelationID(ctx, newID())
 	purged := 0
-	for {
-		var due []store.Entry
+	var failed errorList
+	// The end is exclusive, and an entry of this very second is due.
+	err := s.forEach(ctx, "due/", dueTime(s.now().Unix()+1), failed.add, func(e store.Entry) {
+		did, err := s.purgeOne(ctx, e.Key, string(e.Value))
+		failed.add(err)
+		if did {
+			purged++
+		}
+	})
+	failed.add(err)
+	return purged, failed.join()
+}
+
+// forEach calls visit for each record of a range, outside of any transaction. It reads in bounded snapshots, so what is
+// changed meanwhile is seen in either state. A record that does not open is handed to bad and passed over.
+func (s *Service) forEach(ctx context.Context, start, end string, bad func(error), visit func(store.Entry)) error {
+	const batch = 100
+	for more := true; more; {
+		var entries []store.Entry
 		err := s.db.View(ctx, func(r store.Reader) error {
-			due = nil
-			// The end is exclusive, and an entry of this very second is due.
-			for e, err := range r.Scan("due/", dueTime(s.now().Unix()+1)) {
+			more = false
+			for e, err := range r.Scan(start, end) {
 				if err != nil {
 					return err
 				}
-				if due = append(due, e); len(due) == batch {
+				if len(entries) == batch {
+					more = true
 					break
 				}
+				entries = append(entries, e)
+				start = e.Key + "\x00"
 			}
 			return nil
 		})
-		if err != nil || len(due) == 0 {
-			return purged, err
+		var record *seal.RecordError
+		switch {
+		case errors.As(err, &record) && record.Key >= start:
+			bad(err)
+			start, more = record.Key+"\x00", true
+		case err != nil:
+			return err
 		}
-		for _, e := range due {
-			did, err := s.purgeOne(ctx, e.Key, string(e.Value))
-			if err != nil {
-				return purged, err
+		for _, e := range entries {
+			if ctx.Err() != nil {
+				return ctx.Err()
 			}
-			if did {
-				purged++
-			}
+			visit(e)
 		}
+	}
+	return nil
+}
+
+// An errorList collects the failures of a job that goes on; the first of them are told.
+type errorList struct{ errs []error }
+
+func (l *errorList) add(err error) {
+	const told = 20
+	if err != nil && len(l.errs) < told {
+		l.errs = append(l.errs, err)
 	}
 }
 
-// purgeOne carries out one due entry. It reports false if somebody else was first, or the object was recovered.
+func (l *errorList) join() error { return errors.Join(l.errs...) }
+
+// purgeOne carries out one due entry. It reports false if there was nothing to do: somebody else was first, or the object
+// was recovered or purged with its vault.
 func (s *Service) purgeOne(ctx context.Context, due, resource string) (bool, error) {
-	_, what, err := parseDue(due)
+	at, what, err := parseDue(due)
 	if err != nil {
 		return false, err
 	}
-	rec := audit.Record{Time: s.now(), Category: audit.Intent, ResourceID: resource, UPN: "retention", ID: what[len(what)-1]}
+	rec := audit.Record{
+		Time: s.now(), Category: audit.Intent, ResourceID: resource, UPN: "retention", CorrelationID: audit.CorrelationID(ctx),
+		ID: what[len(what)-1],
+	}
 	var act func(tx store.Tx) (bool, error)
 	switch {
 	case what[0] == "purge" && len(what) == 4:
 		rec.Operation = map[ObjectKind]string{SecretKind: "SecretPurge", KeyKind: "KeyPurge"}[ObjectKind(what[2])]
 		deleted := "deleted/" + strings.Join(what[1:], "/")
-		act = func(tx store.Tx) (bool, error) { return s.purgeDueObject(tx, due, deleted) }
+		act = func(tx store.Tx) (bool, error) { return s.purgeDueObject(tx, at, due, deleted) }
 	case what[0] == "purgevault" && len(what) == 2:
 		rec.Operation = "VaultPurge"
-		act = func(tx store.Tx) (bool, error) { return s.purgeDueVault(tx, due, what[1]) }
+		act = func(tx store.Tx) (bool, error) { return s.purgeDueVault(tx, at, due, what[1]) }
 	default:
 		return false, &seal.RecordError{Key: due, Reason: "is not a due entry of this release"}
 	}
+	// A dry run first, so that nothing is announced that will not happen. If it is true, the run that counts re-checks.
 	var did bool
+	stale := errors.New("stale")
+	err = s.db.Update(ctx, func(tx store.Tx) error {
+		var err error
+		if did, err = act(tx); err == nil && did {
+			return stale // undo; it is not on record yet
+		}
+		return err
+	})
+	if !errors.Is(err, stale) {
+		return false, err
+	}
 	err = s.Recorded(ctx, rec, func() error {
 		return s.db.Update(ctx, func(tx store.Tx) error {
-			did = false
-			if still, err := exists(tx, due); err != nil || !still {
-				return err
-			}
 			var err error
 			did, err = act(tx)
 			return err
@@ -146,18 +192,17 @@ func (s *Service) purgeOne(ctx context.Context, due, resource string) (bool, err
 	return did, err
 }
 
-// purgeDueObject re-checks that the object still is the deleted one of the entry, whose key holds the time.
-func (s *Service) purgeDueObject(tx store.Tx, due, deleted string) (bool, error) {
+// purgeDueObject purges the object of a due entry, or removes an entry that has outlived its reason.
+func (s *Service) purgeDueObject(tx store.Tx, at int64, due, deleted string) (bool, error) {
+	if still, err := exists(tx, due); err != nil || !still {
+		return false, err
+	}
 	o, err := get[objectRecord](tx, deleted)
-	if errors.Is(err, store.ErrNotFound) { // purged with its vault
+	if errors.Is(err, store.ErrNotFound) || err == nil && o.PurgeAt != at {
 		return false, tx.Delete(due)
 	}
 	if err != nil {
 		return false, err
-	}
-	at, _, err := parseDue(due)
-	if err != nil || o.PurgeAt != at {
-		return false, errors.Join(err, tx.Delete(due))
 	}
 	return true, errors.Join(
 		tx.Delete(due),
@@ -166,56 +211,35 @@ func (s *Service) purgeDueObject(tx store.Tx, due, deleted string) (bool, error)
 	)
 }
 
-func (s *Service) purgeDueVault(tx store.Tx, due, name string) (bool, error) {
+func (s *Service) purgeDueVault(tx store.Tx, at int64, due, name string) (bool, error) {
+	if still, err := exists(tx, due); err != nil || !still {
+		return false, err
+	}
 	v, err := s.loadVault(tx, name)
-	if isKind(err, VaultNotFound) {
+	if isKind(err, VaultNotFound) || err == nil && v.PurgeAt != at {
 		return false, tx.Delete(due)
 	}
 	if err != nil {
 		return false, err
 	}
-	at, _, err := parseDue(due)
-	if err != nil || v.PurgeAt != at {
-		return false, errors.Join(err, tx.Delete(due))
-	}
 	return true, s.purgeVault(tx, v)
 }
 
-// CollectGarbage removes the versions that purges and dead restores left. It may run on several servers at once and be
-// stopped at any time.
+// CollectGarbage removes the versions that purges and dead restores left. What cannot be removed is named in the error
+// and does not keep the rest from it. It may run on several servers at once and be stopped at any time.
 func (s *Service) CollectGarbage(ctx context.Context) error {
-	const batch = 100
-	from := "garbage/"
-	for {
-		var found []string
-		err := s.db.View(ctx, func(r store.Reader) error {
-			found = nil
-			for e, err := range r.Scan(from, store.PrefixEnd("garbage/")) {
-				if err != nil {
-					return err
-				}
-				rec, err := decode[garbageRecord](e.Value)
-				if err != nil {
-					return err
-				}
-				from = e.Key + "\x00"
-				if rec.After <= s.now().Unix() {
-					if found = append(found, e.Key); len(found) == batch {
-						break
-					}
-				}
-			}
-			return nil
-		})
-		if err != nil || len(found) == 0 {
-			return err
+	var failed errorList
+	err := s.forEach(ctx, "garbage/", store.PrefixEnd("garbage/"), failed.add, func(e store.Entry) {
+		rec, err := decode[garbageRecord](e.Value)
+		switch {
+		case err != nil:
+			failed.add(&seal.RecordError{Key: e.Key, Reason: err.Error()})
+		case rec.After <= s.now().Unix():
+			failed.add(s.collect(ctx, e.Key))
 		}
-		for _, key := range found {
-			if err := s.collect(ctx, key); err != nil {
-				return err
-			}
-		}
-	}
+	})
+	failed.add(err)
+	return failed.join()
 }
 
 // collect claims one garbage record, so that a late restore cannot bring it back, and removes what it marks.
@@ -239,14 +263,18 @@ func (s *Service) collect(ctx context.Context, key string) error {
 	if !rec.Vault {
 		err = errors.Join(s.removeAll(ctx, valuePrefix(id), nil), s.removeAll(ctx, versionPrefix(id), nil))
 	} else {
-		// The objects of a vault become garbage of their own, which the next round removes.
-		for _, prefix := range []string{"object/" + id + "/", "deleted/" + id + "/"} {
-			err = errors.Join(err, s.removeAll(ctx, prefix, func(tx store.Tx, e store.Entry) error {
+		// The objects of a vault become garbage of their own, which the next round removes. Nothing is due for them any more.
+		for _, prefix := range []string{"object/", "deleted/"} {
+			err = errors.Join(err, s.removeAll(ctx, prefix+id+"/", func(tx store.Tx, e store.Entry) error {
 				o, err := decode[objectRecord](e.Value)
 				if err != nil {
-					return err
+					return &seal.RecordError{Key: e.Key, Reason: err.Error()}
 				}
-				return put(tx, garbageKey(o.ID), garbageRecord{format: format{recordFormat}, After: s.now().Unix()})
+				if o.PurgeAt != 0 {
+					err = tx.Delete(dueTime(o.PurgeAt) + "purge/" + strings.TrimPrefix(e.Key, prefix))
+				}
+				return errors.Join(err,
+					put(tx, garbageKey(o.ID), garbageRecord{format: format{recordFormat}, After: s.now().Unix()}))
 			}))
 		}
 	}
@@ -258,7 +286,7 @@ func (s *Service) collect(ctx context.Context, key string) error {
 
 // removeAll deletes everything below prefix in small transactions; also runs beside each deletion, in its transaction.
 func (s *Service) removeAll(ctx context.Context, prefix string, also func(store.Tx, store.Entry) error) error {
-	const batch = 50
+	const batch = 35 // up to three writes each
 	for more := true; more; {
 		err := s.db.Update(ctx, func(tx store.Tx) error {
 			var entries []store.Entry

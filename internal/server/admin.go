@@ -385,28 +385,33 @@ func (s *Server) changeRoot(r *http.Request) (any, error) {
 	return s.sealStatus(r.Context())
 }
 
-// verifyStore opens every record of the store and reads it with the code that would use it.
+// verifyStore opens every record of the store, reads it with the code that would use it, and checks that records which
+// belong together are all there.
 func (s *state) verifyStore(ctx context.Context) (out admin.Verification, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer catchDamage(&err)
-	const listed = 100
+	bad := func(key, problem string) {
+		const listed = 100
+		if out.Bad++; len(out.Errors) < listed {
+			out.Errors = append(out.Errors, (&seal.RecordError{Key: key, Reason: problem}).Error())
+		}
+	}
 	err = s.db.Walk(ctx, func(key string, value []byte, err error) error {
 		out.Records++
-		if err == nil {
-			err = keyvault.CheckRecord(key, value)
-		}
-		if err != nil {
-			var record *seal.RecordError
-			if !errors.As(err, &record) {
-				err = &seal.RecordError{Key: key, Reason: err.Error()}
-			}
-			if out.Bad++; len(out.Errors) < listed {
-				out.Errors = append(out.Errors, err.Error())
-			}
+		var record *seal.RecordError
+		if errors.As(err, &record) {
+			bad(key, record.Reason)
+		} else if err != nil {
+			bad(key, err.Error())
+		} else if err := keyvault.CheckRecord(key, value); err != nil {
+			bad(key, err.Error())
 		}
 		return nil
 	})
-	return out, err
+	if err != nil {
+		return out, err
+	}
+	return out, s.vaults.CheckReferences(ctx, bad)
 }
 
 // catchDamage is deferred around a check of the store. A page of the file that is damaged in its structure makes the

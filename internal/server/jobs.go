@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"runtime/debug"
 	"time"
 
@@ -26,17 +27,13 @@ func (s *Server) jobs() []jobs.Job {
 
 // purgeJob purges what is due and removes what purges and dead restores left behind.
 func (s *Server) purgeJob(ctx context.Context) (time.Time, error) {
-	if _, err := s.vaults.PurgeDue(ctx); err != nil {
-		return time.Time{}, err
-	}
-	if err := s.vaults.CollectGarbage(ctx); err != nil {
-		return time.Time{}, err
-	}
+	_, purging := s.vaults.PurgeDue(ctx)
+	collecting := s.vaults.CollectGarbage(ctx)
 	next, ok, err := s.vaults.NextDue(ctx)
 	if !ok {
 		next = time.Time{}
 	}
-	return next, err
+	return next, errors.Join(purging, collecting, err)
 }
 
 func newRequestID() string { return uuid.NewString() }
