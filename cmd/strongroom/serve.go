@@ -125,8 +125,9 @@ func obey(signals <-chan os.Signal, done <-chan struct{}, stop func(), srv *serv
 				os.Exit(exitFailed)
 			default:
 				stopping = true
-				fmt.Fprintln(stderr, "strongroom: finishing what is in flight; a second signal ends it at once")
 				stop()
+				// Standard error may be a pipe that nobody reads, and the second signal must be heard all the same.
+				go fmt.Fprintln(stderr, "strongroom: finishing what is in flight; a second signal ends it at once")
 			}
 		}
 	}

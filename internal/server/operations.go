@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/pprof"
 	"strconv"
@@ -60,6 +61,13 @@ func newMetrics(st *state) *metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
 	m.registry.MustRegister(m.results, m.latency, m.refused,
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "strongroom_log_lines_dropped_total",
+			Help: "Lines of the operational log that were lost because nothing took them.",
+		}, func() float64 {
+			total, _ := droppedLines(st.log)
+			return float64(total)
+		}),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		gauge("strongroom_store_bytes", "Size of the database file.", func() float64 { return float64(st.bolt.Stats().FileBytes) }),
 		gauge("strongroom_store_commits", "Commits to the database; each is one fsync.", func() float64 { return float64(st.bolt.Stats().Commits) }),
@@ -153,6 +161,9 @@ func (s *Server) health(ctx context.Context) health {
 	}
 	if warning := s.audit.Warning(); warning != "" {
 		h.Warnings["audit"] = warning
+	}
+	if _, lines := droppedLines(s.log); lines > 0 {
+		h.Warnings["log"] = fmt.Sprintf("the operational log takes nothing; %d of its lines are lost", lines)
 	}
 	return h
 }
