@@ -9,11 +9,13 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -75,8 +77,8 @@ type Outcome struct {
 type Handler struct {
 	cfg       Config
 	admission admission
-	region    []string      // header value
-	restores  chan struct{} // a place for each restore whose body may be in memory
+	region    []string // header value
+	bulk      *bulk
 }
 
 // New returns a Handler.
@@ -85,7 +87,7 @@ func New(cfg Config) *Handler {
 		cfg:       cfg,
 		region:    []string{cfg.Region},
 		admission: admission{limit: cfg.MaxInFlight, inFlight: make(map[string]int)},
-		restores:  make(chan struct{}, maxRestores),
+		bulk:      newBulk(),
 	}
 }
 
@@ -105,6 +107,18 @@ type request struct {
 	params params
 	query  url.Values
 	caller *identity.Caller
+
+	releases []func() // places that are held until the answer has been written, however slowly it is read
+}
+
+func (q *request) principal() string { return q.caller.TenantID + "/" + q.caller.ObjectID }
+
+// hold takes a place, until the answer has been written.
+func (q *request) hold(release func(), err error) error {
+	if err == nil {
+		q.releases = append(q.releases, release)
+	}
+	return err
 }
 
 // Serves tells whether host (with or without port) is that of a vault.
@@ -122,8 +136,24 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Address:   addressOf(r.RemoteAddr),
 		UserAgent: r.UserAgent(),
 	}
+	defer func() {
+		for _, release := range q.releases {
+			release()
+		}
+	}()
 	q.setHeaders()
-	q.answer(q.serve())
+	q.answer(q.serveSafely())
+}
+
+// serveSafely makes a panic the 500 of one request, on record like any other.
+func (q *request) serveSafely() (resp response, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			// The value of a panic may hold anything, so it is not logged; the stack names the place.
+			err = fmt.Errorf("a panic of type %T at %s", p, debug.Stack())
+		}
+	}()
+	return q.serve()
 }
 
 // serve does everything up to the answer.
@@ -142,11 +172,9 @@ func (q *request) serve() (response, error) {
 	}
 	q.outcome.Caller, q.outcome.Operation = q.caller, unrecognized
 
-	release, err := q.h.admission.enter(q.caller.TenantID + "/" + q.caller.ObjectID)
-	if err != nil {
+	if err := q.hold(q.h.admission.enter(q.principal())); err != nil {
 		return response{}, err
 	}
-	defer release()
 
 	if q.route, q.params, err = match(methodOf(q.r), q.r.URL.EscapedPath()); err != nil {
 		return response{}, err
@@ -267,7 +295,11 @@ func (q *request) answer(resp response, err error) {
 	q.outcome.Status, q.outcome.Err = resp.status, err
 	if err := q.h.cfg.Observe(q.ctx, &q.outcome); err != nil {
 		q.h.cfg.Logger.ErrorContext(q.ctx, "a request could not be put on record", "error", err)
-		resp = q.refusal(errNotRecorded)
+		refusal := errNotRecorded
+		if q.outcome.Err == nil && q.r.Method != http.MethodGet {
+			refusal = errOutcomeNotRecorded // it is done, and its intent is on record
+		}
+		resp = q.refusal(refusal)
 	}
 	h := q.w.Header()
 	if resp.body == nil {

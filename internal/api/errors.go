@@ -28,6 +28,8 @@ var (
 		"requests were received. Reason: VaultRequestTypeLimitReached"}
 	errNotRecorded = &wireError{http.StatusServiceUnavailable, "ServiceUnavailable", "",
 		"The request could not be put on record in the audit log, and nothing is done without a record. Try again later."}
+	errOutcomeNotRecorded = &wireError{http.StatusServiceUnavailable, "ServiceUnavailable", "",
+		"The change was made, but its outcome could not be put on record in the audit log. Look before you try again."}
 	errInternal = &wireError{http.StatusInternalServerError, "InternalServerError", "",
 		"The service failed. The operator finds the cause in the log under the request id of this answer."}
 )

@@ -8,9 +8,6 @@ import (
 	"github.com/strongroom/strongroom/internal/keyvault"
 )
 
-// maxRestores is how many restores may be worked on at a time: each has its whole blob in memory.
-const maxRestores = 4
-
 // Shapes of contract §7, with the members in the order in which the real service writes them.
 
 type secretBundle struct {
@@ -253,7 +250,18 @@ func listDeletedSecrets(q *request) (response, error) {
 	}, func(s keyvault.DeletedSecret) deletedSecretBundle { return q.deleted(s, q.item(s.Secret, "")) })
 }
 
+// enterBulk takes a place for an operation that holds a whole backup in memory; only who may perform it gets one.
+func (q *request) enterBulk() error {
+	if err := q.h.cfg.Service.Authorize(q.ctx, q.caller, q.vault, q.route.Operation); err != nil {
+		return err
+	}
+	return q.hold(q.h.bulk.enter(q.ctx, q.principal()))
+}
+
 func backupSecret(q *request) (response, error) {
+	if err := q.enterBulk(); err != nil {
+		return response{}, err
+	}
 	b, err := q.h.cfg.Service.BackupSecret(q.ctx, q.caller, q.vault, q.params.name)
 	if err != nil {
 		return response{}, err
@@ -262,11 +270,8 @@ func backupSecret(q *request) (response, error) {
 }
 
 func restoreSecret(q *request) (response, error) {
-	select {
-	case q.h.restores <- struct{}{}:
-		defer func() { <-q.h.restores }()
-	default:
-		return response{}, errThrottled
+	if err := q.enterBulk(); err != nil {
+		return response{}, err
 	}
 	body, err := q.body()
 	if err != nil {
@@ -284,10 +289,12 @@ func restoreSecret(q *request) (response, error) {
 		return response{}, badParameter("The member \"value\" is not base64url.")
 	}
 	s, err := q.h.cfg.Service.RestoreSecret(q.ctx, q.caller, q.vault, raw)
+	if s.Name != "" {
+		q.outcome.Object = q.secretURL(s.Name, s.Version)
+	}
 	if err != nil {
 		return response{}, err
 	}
-	q.outcome.Object = q.secretURL(s.Name, s.Version)
 	return jsonResponse(http.StatusOK, q.bundle(s))
 }
 

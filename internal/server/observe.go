@@ -18,7 +18,8 @@ func (s *Server) observeRequest(ctx context.Context, o *api.Outcome) error {
 	ctx = context.WithoutCancel(ctx)
 	resource, err := s.vaults.VaultResource(ctx, o.Vault)
 	if err != nil {
-		return err
+		// The record is worth more than the resource's id in it.
+		s.log.ErrorContext(ctx, "the vault of a request could not be read for the audit log", "vault", o.Vault, "error", err)
 	}
 	rec := audit.Record{
 		Time:            o.Start,

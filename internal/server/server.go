@@ -319,7 +319,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.correlated(http.HandlerFunc(s.dispatch)).ServeHTTP(w, r)
 }
 
-// correlated gives each request an id and a deadline, and makes a panic a 500 of one request.
+// correlated gives each request an id and a deadline, and makes a panic the end of one connection.
 func (s *Server) correlated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := uuid.NewString()
