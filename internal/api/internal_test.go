@@ -44,6 +44,9 @@ func TestBulk(t *testing.T) {
 		if time.Since(began) != bulkWait+2*time.Second {
 			t.Errorf("the place came after %v", time.Since(began))
 		}
+		synctest.Wait()
+		b.principals.mu.Lock()
+		defer b.principals.mu.Unlock()
 		if n := b.principals.inFlight["c"]; n != 1 {
 			t.Errorf("%d places are counted for who waited in vain twice and then got one", n)
 		}
