@@ -31,13 +31,17 @@ func newSealChangeRoot() *cobra.Command {
 	var (
 		o               operation
 		key, passphrase string
+		rotate          bool
 	)
 	cmd := &cobra.Command{
 		Use:   "change-root-key --new-key-file FILE",
 		Short: "Put the data keys under another root key, while the server runs",
 		Long: `Change-root-key puts the data keys under another root key, while the server runs. A key file that does not exist is made. From
 then on only the new root key opens the data, so change the server's configuration before its next start. Copies of the database from
-before still open with the old one: keep it as long as you keep them.`,
+before still open with the old one: keep it as long as you keep them.
+
+The data keys themselves stay. If the old root key may be known to others, so may the data keys be to whoever has an old copy of the
+database: then give --rotate, which also makes a new data key, moves every record to it and forgets the older ones.`,
 		Example: `  strongroom seal change-root-key --config strongroom.yaml --new-key-file /etc/strongroom/root-2.key
   strongroom seal change-root-key --new-passphrase-file /run/secrets/strongroom`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -48,6 +52,7 @@ before still open with the old one: keep it as long as you keep them.`,
 			if err != nil {
 				return err
 			}
+			in.Rotate = rotate
 			if err := o.ask(cmd, http.MethodPost, "/seal/root", in, new(admin.Seal), "rootKey", "primary"); err != nil {
 				return err
 			}
@@ -57,6 +62,7 @@ before still open with the old one: keep it as long as you keep them.`,
 	}
 	o.register(cmd)
 	cmd.Flags().StringVar(&key, "new-key-file", "", "file with the new root key, made if missing")
+	cmd.Flags().BoolVar(&rotate, "rotate", false, "also move every record to a new data key, for an old root key that others may know")
 	cmd.Flags().StringVar(&passphrase, "new-passphrase-file", "", "file whose first line is the new passphrase")
 	return cmd
 }

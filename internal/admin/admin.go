@@ -238,10 +238,12 @@ type SealKey struct {
 	Created time.Time `json:"created"`
 }
 
-// NewRoot names the root key to change to. Exactly one member is set; the server reads the file.
+// NewRoot names the root key to change to, by exactly one of the files, which the server reads. Rotate also moves every
+// record to a new data key.
 type NewRoot struct {
 	File           string `json:"file,omitempty"`
 	PassphraseFile string `json:"passphraseFile,omitempty"`
+	Rotate         bool   `json:"rotate,omitempty"`
 }
 
 // A Verification is what a walk over the whole store found.

@@ -378,7 +378,15 @@ func (s *Server) changeRoot(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, &badRequest{err.Error()}
 	}
-	err = s.operated(r.Context(), "SealChangeRoot", root.ID(), func() error { return s.db.ChangeRoot(r.Context(), root) })
+	err = s.operated(r.Context(), "SealChangeRoot", root.ID(), func() error {
+		if err := s.db.ChangeRoot(r.Context(), root); err != nil || !in.Rotate {
+			return err
+		}
+		if _, err := s.db.Rotate(r.Context()); err != nil {
+			return err
+		}
+		return s.db.Reseal(r.Context(), nil)
+	})
 	if err != nil {
 		return nil, err
 	}
