@@ -68,7 +68,7 @@ managedIdentity:
 #   listen: 127.0.0.1:8442
 {{- end}}
 
-# Health, metrics and profiles, without authentication: keep it on loopback. "-" for none.
+# Health and metrics, without authentication: keep it on loopback. "-" for none. pprof: true adds profiles.
 operations:
   listen: {{quote .Operations}}
 

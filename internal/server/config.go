@@ -53,7 +53,7 @@ type Config struct {
 	// ManagedIdentity are the endpoints from which programs on this machine get tokens without a credential of their own.
 	ManagedIdentity ManagedIdentityConfig `yaml:"managedIdentity"`
 
-	// Operations is the plain-HTTP listener for /healthz, /readyz, /metrics and /debug/pprof/.
+	// Operations is the plain-HTTP listener for /healthz, /readyz, /metrics and, if wanted, /debug/pprof/.
 	Operations OperationsConfig `yaml:"operations"`
 
 	// Limits bound what clients can take.
@@ -75,7 +75,8 @@ type Config struct {
 type TLSConfig struct {
 	// Certificate is a PEM file with the certificate and its chain, leaf first. It is read again when it changes.
 	Certificate string `yaml:"certificate"`
-	// Key is a PEM file with its private key, readable by its owner only.
+	// Key is a PEM file with its private key. Its owner may read it, and its group, for sites that give such keys to a group of
+	// their own (ssl-cert); one that everybody can reach, or the group can change, is refused.
 	Key string `yaml:"key"`
 }
 
@@ -83,11 +84,12 @@ type TLSConfig struct {
 type RootKeyConfig struct {
 	// File holds the key, as `strongroom init` makes it, with mode 0600.
 	File string `yaml:"file"`
-	// Environment is the name of the variable that holds the key's text. It is removed from the environment once read.
+	// Environment is the name of the variable that holds the key's text. Child processes do not inherit it. Prefer a file: the
+	// system keeps a process's first environment for as long as it runs.
 	Environment string `yaml:"environment"`
 	// PassphraseFile holds a passphrase in its first line, with mode 0600. It may be a pipe.
 	PassphraseFile string `yaml:"passphraseFile"`
-	// PassphraseEnvironment is the name of the variable that holds a passphrase. It is removed from the environment once read.
+	// PassphraseEnvironment is the name of the variable that holds a passphrase. The same holds for it.
 	PassphraseEnvironment string `yaml:"passphraseEnvironment"`
 }
 
@@ -106,7 +108,10 @@ type AuditConfig struct {
 type IssuerConfig struct {
 	// Issuer is its URL, exactly as in the tokens' iss claim. Keys are found through OpenID Connect Discovery.
 	Issuer string `yaml:"issuer"`
-	// Tenant is the tid claim that its tokens must have. Empty: they must have none.
+	// Tenant is for Entra: the tid claim that its tokens must have. It must be the tenant of this installation (strongroom
+	// init --tenant) unless federationOnly is set. The claims oid and groups then are object ids of that tenant.
+	// Empty, for any other issuer: the object id of a principal is derived from issuer and sub, that of a group from
+	// issuer and name (strongroom app outside-id prints them); oid is not looked at, and tid should be missing.
 	Tenant string `yaml:"tenant"`
 	// Audiences are the aud claims that are accepted from it. At least one.
 	Audiences []string `yaml:"audiences"`
@@ -137,6 +142,12 @@ type OperationsConfig struct {
 	Listen string `yaml:"listen"`
 	// InsecureRemote allows an address that is not loopback. What is served there is not authenticated.
 	InsecureRemote bool `yaml:"insecureRemote"`
+	// Hosts are names by which clients may ask for it, beside localhost and its address: web pages can point names of their
+	// own at any address, so that others are refused.
+	Hosts []string `yaml:"hosts"`
+	// Pprof serves /debug/pprof/ there. A profile slows the server down while it is taken, and shows names of the program's
+	// functions, but no data. Default: false; true in dev mode.
+	Pprof bool `yaml:"pprof"`
 }
 
 // LimitsConfig bounds what clients can take. Zero means the default.
@@ -171,9 +182,12 @@ func ReadConfig(path string) (*Config, error) {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	defer f.Close()
-	raw, err := io.ReadAll(io.LimitReader(f, maxConfig))
+	raw, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	if len(raw) > maxConfig {
+		return nil, fmt.Errorf("configuration: %s is larger than %d bytes", path, maxConfig)
 	}
 	cfg, err := ParseConfig(raw)
 	if err != nil {
@@ -305,6 +319,9 @@ func (c *Config) resolve(folder string) {
 	for i, alias := range c.Aliases {
 		c.Aliases[i] = strings.ToLower(alias)
 	}
+	for i, host := range c.Operations.Hosts {
+		c.Operations.Hosts[i] = strings.ToLower(host)
+	}
 	if len(c.Listen) == 0 {
 		c.Listen = []string{"0.0.0.0:443", "[::]:443"}
 	}
@@ -392,6 +409,11 @@ func (c *Config) Check() error {
 	if c.Operations.Listen != "-" && !c.Operations.InsecureRemote {
 		if err := checkLoopback(c.Operations.Listen); err != nil {
 			bad("operations.listen: %w; set operations.insecureRemote if you really want that", err)
+		}
+	}
+	for _, host := range c.Operations.Hosts {
+		if !domainName.MatchString(host) {
+			bad("operations.hosts: %q is not a host name", host)
 		}
 	}
 	for name, n := range map[string]int{

@@ -30,7 +30,7 @@ func TestConfigDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	if cfg.Domain != "example.org" || !filepath.IsAbs(cfg.Data) || cfg.Audit.File != filepath.Join(cfg.Data, "audit", "audit.jsonl") ||
-		*cfg.Audit.Sync != time.Second || len(cfg.Listen) != 2 || cfg.ManagedIdentity.Listen != "" || !*cfg.Log.Requests {
+		*cfg.Audit.Sync != time.Second || len(cfg.Listen) != 2 || cfg.ManagedIdentity.Listen != "" || !*cfg.Log.Requests || cfg.Operations.Pprof {
 		t.Errorf("defaults: %+v", cfg)
 	}
 }
@@ -63,6 +63,8 @@ func TestConfigErrors(t *testing.T) {
 		{goodConfig + "managedIdentity: {listen: '0.0.0.0:1'}", "not a loopback address"},
 		{goodConfig + "managedIdentity: {listen: '169.254.169.254:80'}", "not a loopback address"},
 		{goodConfig + "operations: {listen: '0.0.0.0:1'}", "insecureRemote"},
+		{goodConfig + "operations: {hosts: ['a b']}", "operations.hosts"},
+		{goodConfig + "#" + strings.Repeat("x", maxConfig), "larger than 1048576 bytes"},
 		{goodConfig + "limits: {connections: -1}", "limits.connections"},
 		{goodConfig + "limits: {requestTime: 1ms}", "limits.requestTime"},
 		{goodConfig + "log: {level: loud}", "log.level"},
@@ -97,7 +99,7 @@ audit: {file: "-", sync: 0s, timeout: 1s}
 issuers:
 - {issuer: "https://i/", tenant: t, audiences: [a], algorithms: [ES256], ca: /ca, federationOnly: true}
 managedIdentity: {listen: "127.0.0.1:1", insecureIMDS: true, arcTokenDirectory: /a}
-operations: {listen: "0.0.0.0:1", insecureRemote: true}
+operations: {listen: "0.0.0.0:1", insecureRemote: true, hosts: [monitor], pprof: true}
 limits: {connections: 1, connectionsPerAddress: 1, requestsPerPrincipal: 1, requestTime: 1s, shutdownTime: 1s}
 log: {level: debug, requests: false}
 challengeTenant: adfs

@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -109,24 +112,61 @@ func (m *metrics) observe(operation string, status int, d time.Duration) {
 	s.latency.Observe(d.Seconds())
 }
 
-// operations serves operators: health, metrics and profiles, on a listener of their own.
+// operations serves operators: health, metrics and, if wanted, profiles, on a listener of their own.
 func (s *Server) operations() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, health{Status: "ok"}) })
 	mux.HandleFunc("GET /readyz", s.ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return mux
+	if s.cfg.Operations.Pprof {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	return s.cfg.Operations.notForPages(mux)
 }
 
-// health is the answer of /healthz and /readyz. A failed check is named with its cause.
-type health struct {
-	Status   string            `json:"status"` // "ok" or "unavailable"
-	Failures map[string]string `json:"failures,omitempty"`
-	Warnings map[string]string `json:"warnings,omitempty"`
+// notForPages refuses what a web page in the browser of somebody on this machine makes that send: requests of other
+// sites, which browsers mark, and requests for names that a foreign DNS server points here (rebinding). Neither is a
+// defence against programs; those may ask.
+func (c *OperationsConfig) notForPages(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !c.answersTo(r.Host) {
+			http.Error(w, "This is no host of the operations listener: use its address, or list the name in operations.hosts.",
+				http.StatusMisdirectedRequest)
+			return
+		}
+		switch r.Header.Get("Sec-Fetch-Site") {
+		case "", "none", "same-origin":
+			next.ServeHTTP(w, r)
+		default:
+			http.Error(w, "Other sites' pages may not ask here.", http.StatusForbidden)
+		}
+	})
+}
+
+// answersTo tells whether a Host header is one that cannot come from a rebound name: none at all (browsers send one
+// always), localhost, a listed name, or an address literal that the listener can have.
+func (c *OperationsConfig) answersTo(hostport string) bool {
+	if hostport == "" {
+		return true
+	}
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	}
+	host = strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(strings.TrimSuffix(host, "]"), "["), "."))
+	if host == "localhost" || slices.Contains(c.Hosts, host) {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return false
+	}
+	// A wildcard address, which only insecureRemote allows, can be reached at addresses that nobody here knows.
+	listen, err := parseListen(c.Listen)
+	return ip.Unmap().IsLoopback() || err == nil && (listen.Addr() == ip || listen.Addr().IsUnspecified())
 }
 
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
@@ -135,6 +175,13 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 		status = http.StatusServiceUnavailable
 	}
 	writeJSON(w, status, h)
+}
+
+// health is the answer of /healthz and /readyz. A failed check is named with its cause.
+type health struct {
+	Status   string            `json:"status"` // "ok" or "unavailable"
+	Failures map[string]string `json:"failures,omitempty"`
+	Warnings map[string]string `json:"warnings,omitempty"`
 }
 
 func (s *Server) health(ctx context.Context) health {

@@ -36,7 +36,9 @@ func (r RootKeyConfig) open() (seal.RootKey, error) {
 	}
 }
 
-// takeVariable reads a variable once and removes it, so that no child process and no dump of the environment has it.
+// takeVariable reads a variable once and removes it, so that no child process inherits it. The copy that the system made at
+// the program's start stays where it is (on Linux /proc/<pid>/environ); what keeps other processes of the same user away
+// from that is Harden, and nothing keeps root away.
 func takeVariable(name string) (string, error) {
 	text, ok := os.LookupEnv(name)
 	if !ok || text == "" {

@@ -229,6 +229,61 @@ func TestOperations(t *testing.T) {
 	}
 }
 
+// TestOperationsIsNotForPages asks as pages of other sites would make a browser ask.
+func TestOperationsIsNotForPages(t *testing.T) {
+	t.Parallel()
+	s := strongroomtest.Start(t, &strongroomtest.Options{Config: "operations: {hosts: [Monitor.example]}"})
+	for _, c := range []struct {
+		host, site string
+		want       int
+	}{
+		{"", "", 200},
+		{"localhost", "none", 200},
+		{"LOCALHOST:9443", "same-origin", 200},
+		{"127.0.0.1", "", 200},
+		{"[::1]:9443", "", 200},
+		{"[::1]", "", 200},
+		{"monitor.example:9443", "", 200},
+		{"evil.example:9443", "", 421},
+		{"localhost.evil.example", "", 421},
+		{"127.0.0.1.evil.example", "", 421},
+		{"192.0.2.1", "", 421},
+		{"[::ffff:192.0.2.1]:1", "", 421},
+		{"localhost", "cross-site", 403},
+		{"localhost", "same-site", 403},
+	} {
+		req, err := http.NewRequest("GET", s.OperationsURL()+"/healthz", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = c.host
+		if c.site != "" {
+			req.Header.Set("Sec-Fetch-Site", c.site)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != c.want {
+			t.Errorf("host %q, site %q: %s", c.host, c.site, resp.Status)
+		}
+	}
+}
+
+func TestProfilesAreAsked(t *testing.T) {
+	t.Parallel()
+	s := strongroomtest.Start(t, &strongroomtest.Options{Config: "operations: {pprof: false}"})
+	resp, err := http.Get(s.OperationsURL() + "/debug/pprof/profile?seconds=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusNotFound {
+		t.Errorf("a profile that nobody switched on: %s", resp.Status)
+	}
+}
+
 // TestConnectionLimit opens one connection too many.
 func TestConnectionLimit(t *testing.T) {
 	t.Parallel()

@@ -68,7 +68,8 @@ func serverNames(cfg *Config) []string {
 }
 
 // fileCertificates come from the operator's files and are read again when these change. A pair that cannot be used is
-// reported and the present one kept, because files are seldom replaced both at once.
+// reported and the present one kept, because files are seldom replaced both at once. It is reported once for each change
+// of the files, not each time they are looked at.
 type fileCertificates struct {
 	cert, key string
 	log       *slog.Logger
@@ -80,10 +81,11 @@ type fileCertificates struct {
 	checked time.Time
 }
 
-// stamp tells whether a file was replaced.
+// stamp tells whether a file was replaced, or its mode put right.
 type stamp struct {
 	modified time.Time
 	size     int64
+	mode     os.FileMode
 }
 
 // recheck is how often the files are looked at.
@@ -97,8 +99,8 @@ func (c *fileCertificates) current() (*tls.Certificate, error) {
 	}
 	c.checked = c.now()
 	stamps, err := c.look()
-	if err == nil && c.pair != nil && stamps == c.stamps {
-		return c.pair, nil
+	if c.pair != nil && stamps == c.stamps {
+		return c.pair, nil // also if they are as bad as they were
 	}
 	if err == nil {
 		err = c.load()
@@ -106,22 +108,24 @@ func (c *fileCertificates) current() (*tls.Certificate, error) {
 	if err != nil && c.pair == nil {
 		return nil, err
 	}
-	c.stamps = stamps // a bad pair is reported once
+	c.stamps = stamps
 	if err != nil {
 		c.log.Error("the new TLS certificate cannot be used; the present one is kept", "error", err)
 	}
 	return c.pair, nil
 }
 
+// look returns the files' stamps. One that is not there has the zero stamp.
 func (c *fileCertificates) look() (stamps [2]stamp, err error) {
 	for i, path := range []string{c.cert, c.key} {
-		info, err := os.Stat(path)
-		if err != nil {
-			return stamps, fmt.Errorf("tls: %w", err)
+		info, statErr := os.Stat(path)
+		if statErr != nil {
+			err = errors.Join(err, fmt.Errorf("tls: %w", statErr))
+			continue
 		}
-		stamps[i] = stamp{info.ModTime(), info.Size()}
+		stamps[i] = stamp{info.ModTime(), info.Size(), info.Mode()}
 	}
-	return stamps, nil
+	return stamps, err
 }
 
 func (c *fileCertificates) load() error {
@@ -129,8 +133,10 @@ func (c *fileCertificates) load() error {
 	if err != nil {
 		return fmt.Errorf("tls: %w", err)
 	}
-	if info.Mode().Perm()&0o007 != 0 {
-		return fmt.Errorf("tls: key %s has mode %04o: everybody can reach it; run chmod 600", c.key, info.Mode().Perm())
+	// The group may read: where several services share a certificate, its key belongs to a group of its own (ssl-cert).
+	if info.Mode().Perm()&0o027 != 0 {
+		return fmt.Errorf("tls: key %s has mode %04o: only its owner may change it and only owner and group may read it; run chmod 600 or 640",
+			c.key, info.Mode().Perm())
 	}
 	pair, err := tls.LoadX509KeyPair(c.cert, c.key)
 	if err != nil {
