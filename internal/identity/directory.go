@@ -245,6 +245,9 @@ func (d *Directory) newRecord(n NewApplication) (*appRecord, error) {
 	if r.ObjectID, err = guidOrNew("object id", n.ObjectID); err != nil {
 		return nil, err
 	}
+	if isDerived(r.ObjectID) {
+		return nil, errorf(Invalid, "object ids of UUID version %d are those of principals of outside issuers", outsideVersion)
+	}
 	if err := checkText("display name", r.DisplayName, 1, MaxDisplayName); err != nil {
 		return nil, err
 	}
@@ -329,7 +332,7 @@ func (d *Directory) Applications(ctx context.Context, after string, limit int) (
 }
 
 // DeleteApplication removes an application, its credentials and, at once on this server and within a second on others,
-// the validity of its tokens.
+// the validity of its tokens. What stays is a mark that its object id was given away.
 func (d *Directory) DeleteApplication(ctx context.Context, clientID string) error {
 	id, err := parseGUID("client id", clientID)
 	if err != nil {
@@ -351,6 +354,10 @@ func (d *Directory) DeleteApplication(ctx context.Context, clientID string) erro
 			if err := tx.Delete(key); err != nil {
 				return fmt.Errorf("identity: delete %s: %w", key, err)
 			}
+		}
+		gone := goneRecord{V: recordVersion, ClientID: id, Deleted: d.now().UTC().Truncate(time.Second)}
+		if err := writeRecord(tx, prefixGone+record.ObjectID, gone); err != nil {
+			return err
 		}
 		count, err = bump(tx)
 		return err
@@ -403,10 +410,13 @@ func (r *appRecord) public() *Application {
 	return app
 }
 
+// guidLength is that of the one accepted form.
+const guidLength = 36
+
 // parseGUID accepts the 36-character form in any case and returns it in lower case. uuid.Parse alone would also take
 // braces and URNs, which would make two spellings of one store key.
 func parseGUID(what, s string) (string, error) {
-	if len(s) != 36 {
+	if len(s) != guidLength {
 		return "", errorf(Invalid, "%s must be a GUID", what)
 	}
 	id, err := uuid.Parse(s)

@@ -42,8 +42,9 @@ type ExternalIssuerConfig struct {
 	Audiences  *Audiences // what its bearer tokens may be for; nil means that it serves federated credentials only
 	Algorithms []string   // of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384; empty means RS256
 
-	// ObjectIDFromSubject takes sub for the principal when a token has no oid, and does not ask for tid, as issuers other
-	// than Entra (Keycloak, Kubernetes) need. Otherwise both claims are required.
+	// ObjectIDFromSubject is for issuers other than Entra (Keycloak, Kubernetes): object ids are derived from the claims
+	// sub and groups (OutsideObjectID, OutsideGroupID), the claim oid is not looked at and tid may be missing. Otherwise
+	// tid and oid are required, and oid and groups are object ids of that tenant.
 	ObjectIDFromSubject bool
 
 	RootCAs      *x509.CertPool // nil means those of the system
@@ -355,11 +356,8 @@ func (e *ExternalIssuer) mapClaims(t *signedToken, c *Caller) error {
 		return tokenErrorf(CodeTenant, "Invalid tenant. Expected %s, found %s.", e.cfg.TenantID, echo(c.TenantID))
 	}
 	c.TenantID = e.cfg.TenantID
-	if c.ObjectID == "" && e.cfg.ObjectIDFromSubject {
-		c.ObjectID = c.Subject
-	}
-	if c.ObjectID == "" {
-		return tokenErrorf(CodeClaims, "The claim oid is missing.")
+	if err := e.nameObjects(c); err != nil {
+		return err
 	}
 	switch c.IdentityType {
 	case "app", "user":
@@ -373,6 +371,29 @@ func (e *ExternalIssuer) mapClaims(t *signedToken, c *Caller) error {
 	}
 	// Entra leaves groups out when there are too many and points elsewhere instead. Taking that for "no groups" can only
 	// deny, never grant, so it is accepted.
+	return nil
+}
+
+// nameObjects sets the object ids by which the vaults know the principal and its groups. An issuer that brings its own
+// must not bring derived ones, which belong to the principals of other issuers.
+func (e *ExternalIssuer) nameObjects(c *Caller) error {
+	if e.cfg.ObjectIDFromSubject {
+		c.ObjectID = OutsideObjectID(e.cfg.Issuer, c.Subject)
+		for i, group := range c.Groups {
+			c.Groups[i] = OutsideGroupID(e.cfg.Issuer, group)
+		}
+		return nil
+	}
+	if c.ObjectID == "" {
+		return tokenErrorf(CodeClaims, "The claim oid is missing.")
+	}
+	id, err := parseGUID("oid", c.ObjectID)
+	if err != nil {
+		return tokenErrorf(CodeClaims, "The claim oid is not a GUID.")
+	}
+	if c.ObjectID = id; isDerived(id) || slices.ContainsFunc(c.Groups, isDerived) {
+		return tokenErrorf(CodePrincipal, "The issuer of the token may not speak for this principal.")
+	}
 	return nil
 }
 

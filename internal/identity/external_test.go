@@ -198,7 +198,7 @@ func TestExternalSubjectAsObjectID(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.ObjectID != "system:serviceaccount:shop:web" || got.TenantID != ours.dir.TenantID() || got.IdentityType != "app" {
+	if got.ObjectID != OutsideObjectID(server.URL, "system:serviceaccount:shop:web") || got.TenantID != ours.dir.TenantID() || got.IdentityType != "app" {
 		t.Errorf("caller %+v", got)
 	}
 	for _, change := range []object{{"oid": app.ObjectID}, {"sub": strings.ToUpper(app.ObjectID)}} {

@@ -6,8 +6,10 @@
 // issuers come from OpenID Connect Discovery 1.0 and JWK sets (RFC 7517). Client assertions follow RFC 7523.
 //
 // Trust: the store is trusted to be whole and secret (its driver seals values). A configured outside issuer is trusted
-// to name any principal of the tenant that it was configured for, except those that the directory here holds. Nothing in
-// a token is trusted before its signature was checked, apart from the issuer name, which selects the keys.
+// for its own principals only. If it is Entra, these are the principals of the tenant that it was configured for, except
+// those that the directory here holds or held. The principals of any other issuer get object ids that are derived from
+// issuer and subject, whatever its tokens say. Nothing in a token is trusted before its signature was checked, apart from
+// the issuer name, which selects the keys.
 package identity
 
 import (
@@ -29,7 +31,7 @@ type Caller struct {
 	Issuer       string    // exactly as in the token
 	Subject      string    // the token's sub
 	UPN          string    // user principal name, only from outside issuers
-	Groups       []string  // object ids of groups, at most MaxGroups
+	Groups       []string  // object ids of groups, at most MaxGroups; never to be compared with those of principals
 	IdentityType string    // "app" or "user"
 	Audience     string    // the accepted audience of the token, so that a plane can refuse another plane's tokens
 	TokenID      string    // uti or jti, for the audit record

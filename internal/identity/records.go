@@ -21,6 +21,7 @@ const (
 	keyGeneration = "identity/generation" // generationRecord: moves whenever something is revoked
 	prefixApp     = "identity/app/"       // + client id → appRecord
 	prefixObject  = "identity/oid/"       // + object id → indexRecord
+	prefixGone    = "identity/gone/"      // + object id of a deleted application → goneRecord
 	prefixHash    = "identity/secrethash/"
 	prefixSigning = "identity/signing/" // + kid → signingRecord
 )
@@ -47,6 +48,14 @@ type generationRecord struct {
 type indexRecord struct {
 	V        int    `json:"v"`
 	ClientID string `json:"clientId"`
+}
+
+// A goneRecord stays when an application is deleted, because its object id may stay in the administrator lists of vaults:
+// nobody outside may ever claim that id.
+type goneRecord struct {
+	V        int       `json:"v"`
+	ClientID string    `json:"clientId"`
+	Deleted  time.Time `json:"deleted"`
 }
 
 // readRecord decodes the value of key into into and reports whether there is one. A member that this version does not

@@ -191,7 +191,7 @@ func checkPrincipal(r store.Reader, c *Caller) error {
 	return nil
 }
 
-// judgeExternal verifies a token of an outside issuer and refuses it the names of principals that the directory holds.
+// judgeExternal verifies a token of an outside issuer and refuses it the ids of principals that the directory holds.
 func (v *Verifier) judgeExternal(
 	ctx context.Context, e *ExternalIssuer, t *signedToken, now time.Time,
 ) (*Caller, error) {
@@ -202,33 +202,62 @@ func (v *Verifier) judgeExternal(
 	if err != nil {
 		return nil, err
 	}
+	claimed := claimedIDs(c) // before they are replaced: the attempt is refused even where it would not succeed
 	if err := e.mapClaims(t, c); err != nil {
 		return nil, err
 	}
-	if c.TenantID != v.cfg.Authority.dir.tenantID {
-		return c, nil
+	if c.TenantID == v.cfg.Authority.dir.tenantID {
+		if err := v.refuseImpersonation(ctx, claimed); err != nil {
+			return nil, err
+		}
 	}
-	return c, v.refuseImpersonation(ctx, c)
+	return c, nil
 }
 
-// refuseImpersonation: in a tenant that both serve, an outside issuer must not speak for a principal of the directory.
-func (v *Verifier) refuseImpersonation(ctx context.Context, c *Caller) error {
-	id, err := parseGUID("oid", c.ObjectID)
-	if err != nil {
-		return nil // object ids of the directory are GUIDs
+// claimedIDs returns what in the claims could be meant as the object id of a principal of the directory, in lower case.
+func claimedIDs(c *Caller) []string {
+	var ids []string
+	for _, claim := range append([]string{c.ObjectID, c.Subject}, c.Groups...) {
+		if id, err := parseGUID("object id", claim); err == nil {
+			ids = append(ids, id)
+		}
 	}
-	var found bool
-	err = v.cfg.Authority.dir.db.View(ctx, func(r store.Reader) error {
-		found, err = readRecord(r, prefixObject+id, &indexRecord{})
+	return ids
+}
+
+// refuseImpersonation: in a tenant that both serve, an outside issuer must not speak for a principal of the directory, nor
+// for one that was deleted, which may still stand in the administrator list of a vault.
+func (v *Verifier) refuseImpersonation(ctx context.Context, claimed []string) error {
+	if len(claimed) == 0 {
+		return nil
+	}
+	var taken bool
+	err := v.cfg.Authority.dir.db.View(ctx, func(r store.Reader) (err error) {
+		taken, err = heldOrGone(r, claimed)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("identity: verify a token: %w", err)
 	}
-	if found {
+	if taken {
 		return tokenErrorf(CodePrincipal, "The issuer of the token may not speak for this principal.")
 	}
 	return nil
+}
+
+// heldOrGone tells whether one of the object ids is or was that of an application of the directory.
+func heldOrGone(r store.Reader, ids []string) (bool, error) {
+	for _, id := range ids {
+		held, err := readRecord(r, prefixObject+id, &indexRecord{})
+		if err != nil || held {
+			return held, err
+		}
+		gone, err := readRecord(r, prefixGone+id, &goneRecord{})
+		if err != nil || gone {
+			return gone, err
+		}
+	}
+	return false, nil
 }
 
 // readCommonClaims checks the claims that all issuers share and fills in the caller as the token describes it.
