@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/strongroom/strongroom/internal/admin"
+	"github.com/strongroom/strongroom/internal/server"
 )
 
 // maxCertificate bounds a certificate that is read.
@@ -15,7 +16,7 @@ const maxCertificate = 64 << 10
 func newAppCommand() *cobra.Command {
 	return group("app", "Manage the applications and managed identities that can get tokens", newAppCreate(), newAppList(),
 		newAppAction("show", "Show an application with its credentials, without their secrets", http.MethodGet),
-		newAppAction("delete", "Delete an application; its tokens are refused from then on", http.MethodDelete),
+		newAppAction("delete", "Delete an application; its tokens are refused from then on", http.MethodDelete), newAppOutsideID(),
 		group("credential", "Manage how an application proves itself", newCredentialAdd(), newCredentialList(), newCredentialDelete()))
 }
 
@@ -86,6 +87,42 @@ func newAppAction(use, short, method string) *cobra.Command {
 	}
 	o.register(cmd)
 	cmd.Flags().StringVar(&id, "id", "", "client id")
+	return cmd
+}
+
+// newAppOutsideID asks no server: the ids follow from the arguments alone.
+func newAppOutsideID() *cobra.Command {
+	var (
+		out                    output
+		issuer, subject, group string
+	)
+	cmd := &cobra.Command{
+		Use:   "outside-id --issuer URL {--subject SUB | --group NAME}",
+		Short: "Print by which object id vaults know a principal or a group of an outside issuer",
+		Long: `Outside-id prints the object id that a principal or a group has here if it comes from a configured issuer without a tenant, such
+as a Kubernetes cluster or Keycloak. It is derived from the issuer and from the claim sub, or an entry of the claim groups, each exactly
+as in the tokens: a slash more at the end of the issuer gives another id. "administrator" is what vault create --administrator takes.`,
+		Example: `  strongroom app outside-id --issuer https://kubernetes.example --subject system:serviceaccount:prod:api
+  strongroom app outside-id --issuer https://keycloak.example/realms/main --group vault-admins`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := out.check(); err != nil {
+				return err
+			}
+			if issuer == "" || (subject == "") == (group == "") {
+				return usagef("--issuer is needed, and one of --subject and --group")
+			}
+			id, err := server.OutsideID(issuer, subject, group)
+			if err != nil {
+				return usagef("%v", err)
+			}
+			return out.print(cmd.OutOrStdout(), id, "objectId", "administrator")
+		},
+	}
+	out.register(cmd)
+	f := cmd.Flags()
+	f.StringVar(&issuer, "issuer", "", "the claim iss of its tokens")
+	f.StringVar(&subject, "subject", "", "the claim sub of the principal's tokens")
+	f.StringVar(&group, "group", "", "an entry of the claim groups")
 	return cmd
 }
 

@@ -55,8 +55,9 @@ func newVaultCreate() *cobra.Command {
 	f.StringVarP(&v.Name, "name", "n", "", "name of the vault")
 	f.IntVar(&v.RetentionDays, "retention-days", 90, "days for which what is deleted can be recovered, 7 to 90")
 	f.BoolVar(&v.PurgeProtection, "enable-purge-protection", false, "nobody can purge before those days are over; cannot be undone")
-	f.StringArrayVar(&admins, "administrator", nil, "object id of a principal that may do everything in the vault; may be given more "+
-		"than once (default the administrator and the managed identity that init made)")
+	f.StringArrayVar(&admins, "administrator", nil, "object id of a principal that may do everything in the vault, or group: and the "+
+		"object id of a group, without a space; may be given more than once (default the administrator and the managed identity that "+
+		"init made; for principals of other issuers see app outside-id)")
 	return cmd
 }
 

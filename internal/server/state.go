@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/strongroom/strongroom/internal/audit"
@@ -235,7 +236,17 @@ func (s *state) openIssuer(i IssuerConfig) (*identity.ExternalIssuer, error) {
 			return nil, fmt.Errorf("%s holds no certificate", i.CA)
 		}
 	}
-	return identity.NewExternalIssuer(cfg)
+	issuer, err := identity.NewExternalIssuer(cfg)
+	if err != nil {
+		return nil, err
+	}
+	// Vaults belong to the installation's tenant. Principals of another would pass every check of their tokens and then
+	// be denied everything, which nobody would find the cause of.
+	if tenant := s.directory.TenantID(); !i.FederationOnly && !strings.EqualFold(cfg.TenantID, tenant) {
+		return nil, fmt.Errorf("tenant: %s is not the tenant of this installation, %s, so its principals could use no vault; "+
+			"make the installation with `strongroom init --tenant %[1]s`, or set federationOnly", i.Tenant, tenant)
+	}
+	return issuer, nil
 }
 
 // legacyAudiences are the resources of the public cloud that some clients ask the embedded token service for, whatever
