@@ -20,6 +20,7 @@ import (
 	"math/big"
 	"net"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/strongroom/strongroom/internal/store"
@@ -27,9 +28,12 @@ import (
 
 const (
 	caKey      = "pki/localca"
-	caFormat   = 1
+	caFormat   = 2 // 1 held a single authority
 	caLife     = 10 * 365 * 24 * time.Hour
 	serverLife = 90 * 24 * time.Hour
+
+	// maxAuthorities bounds how many authorities an installation remembers.
+	maxAuthorities = 8
 
 	// RenewBefore is how long before its end a server certificate should be replaced.
 	RenewBefore = 30 * 24 * time.Hour
@@ -41,84 +45,175 @@ const (
 // A LocalCA signs the installation's own server certificates. Its key lies sealed in the store and nowhere else. The
 // certificate is constrained to the installation's domains and to loopback addresses, so whoever adds it to a trust
 // store does not trust it for anything else.
+//
+// The constraint cannot be changed afterwards. An installation that gets another domain therefore gets another
+// authority, and remembers the older ones: it returns to one of them when its domains do, and clients are given all of
+// them to trust, so that those that have read the file lately follow a change.
 type LocalCA struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	now  func() time.Time
+	cert     *x509.Certificate
+	key      *ecdsa.PrivateKey
+	bundle   []*x509.Certificate // cert, and the others that have not ended
+	replaced bool
+	now      func() time.Time
 }
 
 type caRecord struct {
-	Format      int      `json:"v"`
-	Certificate []byte   `json:"certificate"`
-	Key         []byte   `json:"key"` // PKCS #8
-	Domains     []string `json:"domains"`
+	Format      int         `json:"v"`
+	Authorities []authority `json:"authorities"` // the newest first
 }
 
-// OpenLocalCA returns the certificate authority for domains, from db or, if there is none for these domains, newly made.
+type authority struct {
+	Certificate []byte `json:"certificate"`
+	Key         []byte `json:"key"` // PKCS #8
+}
+
+// OpenLocalCA returns the certificate authority for domains: of those in db the newest that may sign for them all, or, if
+// none may, a new one.
 func OpenLocalCA(ctx context.Context, db store.DB, domains []string, now func() time.Time) (*LocalCA, error) {
+	var found *LocalCA
+	err := db.View(ctx, func(r store.Reader) error {
+		rec, err := readCA(r)
+		if err == nil {
+			found, err = rec.find(domains, now)
+		}
+		return err
+	})
+	if err == nil && found == nil {
+		found, err = makeLocalCA(ctx, db, domains, now)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("pki: local certificate authority: %w", err)
+	}
+	return found, nil
+}
+
+// makeLocalCA adds an authority, unless another server on the same store was faster.
+func makeLocalCA(ctx context.Context, db store.DB, domains []string, now func() time.Time) (*LocalCA, error) {
 	fresh, err := newCA(domains, now())
 	if err != nil {
 		return nil, err
 	}
-	var rec *caRecord
+	var found *LocalCA
 	err = db.Update(ctx, func(tx store.Tx) error {
-		raw, err := tx.Get(caKey)
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-			rec = nil
-		case err != nil:
+		rec, err := readCA(tx)
+		if err != nil {
 			return err
-		default:
-			if rec, err = decodeCA(raw); err != nil {
-				return err
-			}
 		}
-		if rec != nil && slices.Equal(rec.Domains, domains) && rec.endsAfter(now().Add(serverLife)) {
-			return nil
+		if found, err = rec.find(domains, now); err != nil || found != nil {
+			return err
 		}
-		rec = fresh
-		raw, err = json.Marshal(rec)
+		replaced := len(rec.Authorities) > 0
+		rec.add(*fresh)
+		if found, err = rec.find(domains, now); err != nil {
+			return err
+		}
+		found.replaced = replaced
+		raw, err := json.Marshal(rec)
 		if err != nil {
 			return err
 		}
 		return tx.Put(caKey, raw)
 	})
-	if err != nil {
-		return nil, fmt.Errorf("pki: local certificate authority: %w", err)
+	return found, err
+}
+
+// readCA returns the record, an empty one if there is none.
+func readCA(r store.Reader) (*caRecord, error) {
+	raw, err := r.Get(caKey)
+	if errors.Is(err, store.ErrNotFound) {
+		return new(caRecord), nil
 	}
-	return rec.open(now)
+	if err != nil {
+		return nil, err
+	}
+	return decodeCA(raw)
 }
 
 func decodeCA(raw []byte) (*caRecord, error) {
-	var rec caRecord
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&rec); err != nil {
+	var head struct {
+		Format int `json:"v"`
+	}
+	if err := json.Unmarshal(raw, &head); err != nil {
 		return nil, err
 	}
-	if rec.Format != caFormat {
-		return nil, fmt.Errorf("its record has format %d, this release knows %d: use a newer release", rec.Format, caFormat)
+	switch head.Format {
+	case 1:
+		var old struct {
+			Format int `json:"v"`
+			authority
+			Domains []string `json:"domains"`
+		}
+		err := decodeStrictly(raw, &old)
+		return &caRecord{Authorities: []authority{old.authority}}, err
+	case caFormat:
+		var rec caRecord
+		err := decodeStrictly(raw, &rec)
+		return &rec, err
 	}
-	return &rec, nil
+	return nil, fmt.Errorf("its record has format %d, this release knows %d: use a newer release", head.Format, caFormat)
 }
 
-func (r *caRecord) endsAfter(t time.Time) bool {
-	cert, err := x509.ParseCertificate(r.Certificate)
-	return err == nil && cert.NotAfter.After(t)
+func decodeStrictly(raw []byte, into any) error {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	return dec.Decode(into)
 }
 
-func (r *caRecord) open(now func() time.Time) (*LocalCA, error) {
-	cert, err := x509.ParseCertificate(r.Certificate)
-	if err != nil {
-		return nil, fmt.Errorf("pki: local certificate authority: %w", err)
+// add puts an authority first and forgets the oldest one if there are too many.
+func (r *caRecord) add(a authority) {
+	r.Format = caFormat
+	r.Authorities = slices.Insert(r.Authorities, 0, a)
+	r.Authorities = r.Authorities[:min(len(r.Authorities), maxAuthorities)]
+}
+
+// find returns the newest authority that may sign for all of domains and outlives what it signs, or nil.
+func (r *caRecord) find(domains []string, now func() time.Time) (ca *LocalCA, err error) {
+	var bundle []*x509.Certificate
+	for _, a := range r.Authorities {
+		cert, err := x509.ParseCertificate(a.Certificate)
+		if err != nil {
+			return nil, err
+		}
+		if ca == nil && covers(cert, domains) && cert.NotAfter.After(now().Add(serverLife)) {
+			if ca, err = a.open(cert, now); err != nil {
+				return nil, err
+			}
+			bundle = slices.Insert(bundle, 0, cert)
+			continue
+		}
+		if cert.NotAfter.After(now()) {
+			bundle = append(bundle, cert)
+		}
 	}
-	key, err := x509.ParsePKCS8PrivateKey(r.Key)
+	if ca != nil {
+		ca.bundle = bundle
+	}
+	return ca, nil
+}
+
+// covers tells whether an authority's constraint allows all of domains. It allows what lies below a domain too.
+func covers(cert *x509.Certificate, domains []string) bool {
+	allowed := func(domain string) bool {
+		return slices.ContainsFunc(cert.PermittedDNSDomains, func(permitted string) bool {
+			return domain == permitted || strings.HasSuffix(domain, "."+permitted)
+		})
+	}
+	for _, domain := range domains {
+		if !allowed(domain) {
+			return false
+		}
+	}
+	return true
+}
+
+func (a *authority) open(cert *x509.Certificate, now func() time.Time) (*LocalCA, error) {
+	key, err := x509.ParsePKCS8PrivateKey(a.Key)
 	if err != nil {
-		return nil, fmt.Errorf("pki: local certificate authority: %w", err)
+		return nil, err
 	}
 	ec, ok := key.(*ecdsa.PrivateKey)
 	if !ok || !ec.PublicKey.Equal(cert.PublicKey) {
-		return nil, errors.New("pki: local certificate authority: its key does not belong to its certificate")
+		return nil, errors.New("its key does not belong to its certificate")
 	}
 	return &LocalCA{cert: cert, key: ec, now: now}, nil
 }
@@ -128,7 +223,7 @@ var loopback = []*net.IPNet{
 	{IP: net.IPv6loopback, Mask: net.CIDRMask(128, 128)},
 }
 
-func newCA(domains []string, now time.Time) (*caRecord, error) {
+func newCA(domains []string, now time.Time) (*authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -154,7 +249,7 @@ func newCA(domains []string, now time.Time) (*caRecord, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &caRecord{Format: caFormat, Certificate: der, Key: pkcs8, Domains: domains}, nil
+	return &authority{Certificate: der, Key: pkcs8}, nil
 }
 
 // serial returns 127 random bits, positive.
@@ -165,10 +260,18 @@ func serial() *big.Int {
 	return new(big.Int).SetBytes(b[:])
 }
 
-// PEM returns the authority's certificate.
-func (ca *LocalCA) PEM() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw})
+// PEM returns what clients should trust: the authority's certificate first, then those of the installation's older and
+// newer authorities that have not ended.
+func (ca *LocalCA) PEM() (out []byte) {
+	for _, cert := range ca.bundle {
+		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})...)
+	}
+	return out
 }
+
+// Replaced tells that this authority is new and that the installation had others before, which clients trust and which
+// could not be used any more.
+func (ca *LocalCA) Replaced() bool { return ca.replaced }
 
 // Certificate returns the authority's certificate. It must not be modified.
 func (ca *LocalCA) Certificate() *x509.Certificate { return ca.cert }

@@ -1,10 +1,14 @@
 package pki
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
 	"path/filepath"
 	"testing"
 	"time"
@@ -100,26 +104,169 @@ func TestConstraints(t *testing.T) {
 	}
 }
 
+// TestReopen follows an authority through changes of the installation's domains.
 func TestReopen(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	now := time.Now()
-	clock := func() time.Time { return now }
-	first, err := OpenLocalCA(t.Context(), db, []string{"a"}, clock)
+	seen := make(map[string]*LocalCA)
+	step := func(name string, wantReplaced bool, wantPEM int, domains ...string) {
+		t.Helper()
+		ca, err := OpenLocalCA(t.Context(), db, domains, func() time.Time { return now })
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, again := seen[name]
+		if !again {
+			for other, old := range seen {
+				if old.Certificate().Equal(ca.Certificate()) {
+					t.Errorf("for %q it is still %s", domains, other)
+				}
+			}
+			seen[name] = ca
+		} else if !ca.Certificate().Equal(first.Certificate()) {
+			t.Errorf("for %q it is not %s", domains, name)
+		}
+		if ca.Replaced() != wantReplaced {
+			t.Errorf("for %q: replaced is %v", domains, ca.Replaced())
+		}
+		block, rest := pem.Decode(ca.PEM())
+		if block == nil || !bytes.Equal(block.Bytes, ca.Certificate().Raw) {
+			t.Errorf("for %q: its certificate is not the first one in the PEM", domains)
+		}
+		n := 1
+		for ; len(rest) > 0; n++ {
+			_, rest = pem.Decode(rest)
+		}
+		if n != wantPEM {
+			t.Errorf("for %q: %d certificates in the PEM, want %d", domains, n, wantPEM)
+		}
+		checkIssues(t, ca, now, domains)
+	}
+	step("A", false, 1, "a", "b")
+	step("A", false, 1, "a", "b")
+	step("A", false, 1, "b", "a")
+	step("A", false, 1, "b")
+	step("A", false, 1, "a", "vault.b", "b", "b")
+	step("A", false, 1, "localhost")
+	step("B", true, 2, "a", "c")
+	step("B", false, 2, "c", "a")
+	step("A", false, 2, "a", "b")
+	step("B", false, 2, "a")
+	step("C", true, 3, "ab")
+	now = now.Add(caLife - serverLife + time.Hour)
+	step("D", true, 4, "a", "b")
+	now = now.Add(serverLife)
+	step("D", false, 1, "a", "b")
+}
+
+// checkIssues checks that what ca issues for domains is accepted by who trusts its PEM.
+func checkIssues(t *testing.T, ca *LocalCA, now time.Time, domains []string) {
+	t.Helper()
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca.PEM())
+	pair, err := ca.IssueServer(domains)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := OpenLocalCA(t.Context(), db, []string{"a"}, clock)
-	if err != nil || !again.Certificate().Equal(first.Certificate()) {
-		t.Errorf("opened again it is another one: %v", err)
+	for _, domain := range domains {
+		if _, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: domain, CurrentTime: now}); err != nil {
+			t.Errorf("%s: %v", domain, err)
+		}
 	}
-	other, err := OpenLocalCA(t.Context(), db, []string{"a", "b"}, clock)
-	if err != nil || other.Certificate().Equal(first.Certificate()) {
-		t.Errorf("for other domains it is the same: %v", err)
+}
+
+// TestManyAuthorities changes the domain more often than authorities are remembered.
+func TestManyAuthorities(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	var first, last *LocalCA
+	for i := range maxAuthorities + 1 {
+		ca, err := OpenLocalCA(t.Context(), db, []string{fmt.Sprintf("d%d.example", i)}, time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			first = ca
+		}
+		last = ca
 	}
-	now = now.Add(caLife - serverLife + time.Hour)
-	late, err := OpenLocalCA(t.Context(), db, []string{"a", "b"}, clock)
-	if err != nil || late.Certificate().Equal(other.Certificate()) {
-		t.Errorf("near its end it is not replaced: %v", err)
+	if n := bytes.Count(last.PEM(), []byte("BEGIN")); n != maxAuthorities {
+		t.Errorf("%d authorities are remembered", n)
+	}
+	again, err := OpenLocalCA(t.Context(), db, []string{"d0.example"}, time.Now)
+	if err != nil || again.Certificate().Equal(first.Certificate()) || !again.Replaced() {
+		t.Errorf("the oldest one was not forgotten: %v", err)
+	}
+}
+
+// TestFirstFormat opens a record as the first release wrote it.
+func TestFirstFormat(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	old, err := newCA([]string{"a"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(map[string]any{"v": 1, "certificate": old.Certificate, "key": old.Key, "domains": []string{"a"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Update(t.Context(), func(tx store.Tx) error { return tx.Put(caKey, raw) }); err != nil {
+		t.Fatal(err)
+	}
+	for _, domains := range [][]string{{"a"}, {"b"}, {"a"}} {
+		ca, err := OpenLocalCA(t.Context(), db, domains, time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Equal(ca.Certificate().Raw, old.Certificate) != (domains[0] == "a") {
+			t.Errorf("%q: the wrong authority", domains)
+		}
+	}
+}
+
+// TestDamage: a record that cannot be read is told, never replaced.
+func TestDamage(t *testing.T) {
+	t.Parallel()
+	a, err := newCA([]string{"a"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := newCA([]string{"a"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, rec := range map[string]any{
+		"no object":             "x",
+		"a newer format":        map[string]any{"v": 3},
+		"an unknown field":      map[string]any{"v": 2, "x": 1},
+		"no certificate":        caRecord{caFormat, []authority{{Certificate: []byte("x"), Key: a.Key}}},
+		"no key":                caRecord{caFormat, []authority{{Certificate: a.Certificate, Key: []byte("x")}}},
+		"another one's key":     caRecord{caFormat, []authority{{Certificate: a.Certificate, Key: b.Key}}},
+		"a damaged second one":  caRecord{caFormat, []authority{*a, {Certificate: []byte("x")}}},
+		"the first one, no key": map[string]any{"v": 1, "certificate": a.Certificate},
+	} {
+		raw, err := json.Marshal(rec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		db := open(t)
+		if err := db.Update(t.Context(), func(tx store.Tx) error { return tx.Put(caKey, raw) }); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := OpenLocalCA(t.Context(), db, []string{"a"}, time.Now); err == nil {
+			t.Errorf("%s: no error", what)
+		}
+		err = db.View(t.Context(), func(r store.Reader) error {
+			got, err := r.Get(caKey)
+			if !bytes.Equal(got, raw) {
+				t.Errorf("%s: the record was replaced", what)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
 	}
 }
