@@ -90,7 +90,7 @@ func (b *bench) vault(t testing.TB, name string, days int, protected bool) {
 	t.Helper()
 	_, err := b.CreateVault(t.Context(), someone, Vault{
 		Name: name, TenantID: "t", SubscriptionID: b.SubscriptionID(), ResourceGroup: "g", Location: "here",
-		RetentionDays: days, PurgeProtection: protected, Administrators: []string{"ADMIN"},
+		RetentionDays: days, PurgeProtection: protected, Administrators: []string{"ADMIN", "group:CREW"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -842,13 +842,13 @@ func TestStrangerIsRefused(t *testing.T) {
 	b, ctx := newBench(t), t.Context()
 	b.set(t, "vault", "s", "v")
 	foreign := &identity.Caller{TenantID: "other", ObjectID: "admin"}
-	for _, caller := range []*identity.Caller{stranger, foreign, {TenantID: "t"}, {TenantID: "t", Groups: []string{""}}} {
+	for _, caller := range []*identity.Caller{stranger, foreign, {TenantID: "t"}, {TenantID: "t", Groups: []string{""}}, {TenantID: "t", ObjectID: "x", Groups: []string{"Admin"}}} {
 		_, err := b.GetSecret(ctx, caller, "vault", "s", "")
 		wantKind(t, err, AccessDenied)
 		_, err = b.SetSecret(ctx, caller, "vault", "s", SetSecretParams{})
 		wantKind(t, err, AccessDenied)
 	}
-	member := &identity.Caller{TenantID: "T", ObjectID: "x", Groups: []string{"other", "Admin"}}
+	member := &identity.Caller{TenantID: "T", ObjectID: "x", Groups: []string{"other", "Crew"}}
 	if _, err := b.GetSecret(ctx, member, "vault", "s", ""); err != nil {
 		t.Errorf("a member of the administrators' group: %v", err)
 	}
