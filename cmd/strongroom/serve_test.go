@@ -157,7 +157,7 @@ func TestGracefulShutdown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if found, err := server.Verify(t.Context(), cfg, server.Options{}); err != nil || found.Bad != 0 {
+	if found, err := server.Verify(t.Context(), cfg); err != nil || found.Bad != 0 {
 		t.Errorf("verification: %+v, %v", found, err)
 	}
 	raw, err := os.ReadFile(filepath.Join(c.dir, "audit", "audit.jsonl"))

@@ -66,7 +66,7 @@ func (p *place) verify(ctx context.Context) (found admin.Verification, err error
 	if err != nil {
 		return found, err
 	}
-	return server.Verify(ctx, cfg, server.Options{})
+	return server.Verify(ctx, cfg)
 }
 
 func newAuditCommand() *cobra.Command {

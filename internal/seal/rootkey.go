@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 
@@ -106,20 +107,54 @@ func ReadRootKeyFile(path string) (RootKey, error) {
 	return ParseRootKey(string(buf[:n]))
 }
 
-// WriteRootKeyFile makes a new root key in a new file of mode 0600, durably. It never overwrites.
+// WriteRootKeyFile makes a new root key in a new file of mode 0600, durably. It never overwrites. After a crash the file
+// is there as a whole or not at all.
 func WriteRootKeyFile(path string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("seal: %s exists already and is kept", path)
+	}
+	draft, err := writeDraft(filepath.Dir(path), GenerateRootKey()+"\n")
+	if err != nil {
+		return fmt.Errorf("seal: root key: %w", err)
+	}
+	defer os.Remove(draft)
+	// A link, not a rename, because that never overwrites.
+	err = os.Link(draft, path)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("seal: %s exists already and is kept", path)
+	}
+	if err == nil {
+		err = syncFolder(filepath.Dir(path))
 	}
 	if err != nil {
 		return fmt.Errorf("seal: root key: %w", err)
 	}
-	_, err = f.WriteString(GenerateRootKey() + "\n")
+	return nil
+}
+
+// writeDraft writes a new file of mode 0600 with a name of its own, durably.
+func writeDraft(folder, text string) (path string, err error) {
+	f, err := os.CreateTemp(folder, ".root-key-*")
+	if err != nil {
+		return "", err
+	}
+	_, err = f.WriteString(text)
 	if err == nil {
 		err = f.Sync()
 	}
-	return errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(f.Name()))
+	}
+	return f.Name(), nil
+}
+
+// syncFolder makes the names in a folder durable.
+func syncFolder(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 func (k *keyRoot) ID() string { return k.id }

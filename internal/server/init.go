@@ -14,6 +14,7 @@ import (
 
 	"github.com/strongroom/strongroom/internal/admin"
 	"github.com/strongroom/strongroom/internal/identity"
+	"github.com/strongroom/strongroom/internal/keyvault"
 	"github.com/strongroom/strongroom/internal/seal"
 )
 
@@ -55,6 +56,9 @@ func Init(ctx context.Context, cfg *Config, opts Options, vault string) (fresh b
 	}
 	defer func() { err = errors.Join(err, st.close()) }()
 	if err := os.MkdirAll(filepath.Join(cfg.Data, "credentials"), 0o700); err != nil {
+		return false, err
+	}
+	if err := st.openCA(ctx); err != nil {
 		return false, err
 	}
 	administrator, err := st.initPrincipal(ctx, AdministratorFile, "administrator", identity.KindApplication, identity.CredentialSecret)
@@ -152,16 +156,20 @@ func DevConfig(data string, listen []string) (*Config, error) {
 	return cfg, cfg.Check()
 }
 
-// Verify opens the data folder, walks the whole store and closes it again. It needs the folder for itself; while a server
-// runs, ask the server.
-func Verify(ctx context.Context, cfg *Config, opts Options) (_ admin.Verification, err error) {
+// Verify opens the store in the data folder, walks all of it and closes it again. It makes and changes nothing. It needs the
+// folder for itself; while a server runs, ask the server.
+func Verify(ctx context.Context, cfg *Config) (_ admin.Verification, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer catchDamage(&err)
-	st, err := openState(ctx, cfg, opts, false)
-	if err != nil {
+	st := &state{cfg: cfg, log: slog.New(slog.DiscardHandler), now: time.Now}
+	defer func() { err = errors.Join(err, st.close()) }()
+	if err := st.openStore(ctx, false); err != nil {
 		return admin.Verification{}, err
 	}
-	defer func() { err = errors.Join(err, st.close()) }()
+	// Without the audit log, whose opening may mend it: nothing here is put on record.
+	if st.vaults, err = keyvault.Open(ctx, keyvault.Config{DB: st.db, Now: st.now}); err != nil {
+		return admin.Verification{}, err
+	}
 	return st.verifyStore(ctx)
 }
 

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
@@ -58,6 +57,9 @@ func Open(ctx context.Context, cfg *Config, opts Options) (_ *Server, err error)
 			err = errors.Join(err, s.Close())
 		}
 	}()
+	if err := s.openCA(ctx); err != nil {
+		return nil, err
+	}
 	s.metrics = newMetrics(st)
 	if err := s.listen(); err != nil {
 		return nil, err
@@ -393,18 +395,3 @@ func hostOf(remote string) string {
 
 // CAFile is the path of the local certificate authority's certificate.
 func (s *Server) CAFile() string { return filepath.Join(s.cfg.Data, caFile) }
-
-// makeFolder makes the data folder, or checks that an existing one is private.
-func makeFolder(path string) error {
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return err
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("the data folder %s has mode %04o: others than its owner can reach it; run chmod 700", path, info.Mode().Perm())
-	}
-	return nil
-}

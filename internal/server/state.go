@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -71,19 +72,35 @@ func openState(ctx context.Context, cfg *Config, opts Options, create bool) (_ *
 	if err := s.openIdentity(ctx, opts.TenantID); err != nil {
 		return nil, err
 	}
-	if s.ca, err = pki.OpenLocalCA(ctx, s.db, append([]string{cfg.Domain}, cfg.Aliases...), s.now); err != nil {
-		return nil, err
-	}
-	if err := replaceFile(filepath.Join(cfg.Data, caFile), s.ca.PEM(), 0o644); err != nil {
-		return nil, err
-	}
 	return s, nil
+}
+
+// openCA opens the local certificate authority and writes what clients need of it. It makes one if none fits, so it is
+// for who goes on to serve.
+func (s *state) openCA(ctx context.Context) (err error) {
+	domains := append([]string{s.cfg.Domain}, s.cfg.Aliases...)
+	if s.ca, err = pki.OpenLocalCA(ctx, s.db, domains, s.now); err != nil {
+		return err
+	}
+	path := filepath.Join(s.cfg.Data, caFile)
+	if s.ca.Replaced() && s.cfg.TLS.Certificate == "" {
+		s.log.Warn("a new local certificate authority was made, because none that there was may sign for all domains: "+
+			"clients must trust it too", "domains", domains, "file", path)
+	}
+	pem := s.ca.PEM()
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, pem) {
+		return nil
+	}
+	return replaceFile(path, pem, 0o644)
 }
 
 func (s *state) openStore(ctx context.Context, create bool) error {
 	path := filepath.Join(s.cfg.Data, databaseFile)
 	if _, err := os.Stat(path); err != nil && !create {
 		return fmt.Errorf("%s holds no Strongroom data: run `strongroom init` first (%w)", s.cfg.Data, err)
+	}
+	if err := checkFolder(s.cfg.Data); err != nil {
+		return err
 	}
 	root, err := s.cfg.RootKey.open()
 	if err != nil {
@@ -270,7 +287,7 @@ func (s *state) close() error {
 	return errors.Join(errs...)
 }
 
-// replaceFile writes a file in one step, so that a reader sees the old content or the new.
+// replaceFile writes a file in one step, so that a reader sees the old content or the new, also after a power loss.
 func replaceFile(path string, content []byte, mode os.FileMode) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
 	if err != nil {
@@ -287,5 +304,37 @@ func replaceFile(path string, content []byte, mode os.FileMode) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
+// syncFolder makes the names in a folder durable.
+func syncFolder(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// makeFolder makes the data folder, or checks that an existing one is private.
+func makeFolder(path string) error {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	return checkFolder(path)
+}
+
+// checkFolder refuses a data folder that others than its owner can reach.
+func checkFolder(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("the data folder %s has mode %04o: others than its owner can reach it; run chmod 700", path, info.Mode().Perm())
+	}
+	return nil
 }
