@@ -64,6 +64,7 @@ type Outcome struct {
 	Operation  string // as in Azure's audit log; "Authentication" for a request without a valid token
 	APIVersion string
 	Vault      string           // the first label of the host
+	Resource   string           // ARM resource id of the vault, if the operation has told it
 	Object     string           // URL of the object, as far as the request names one
 	Caller     *identity.Caller // nil if there is no valid token
 	Address    string           // the caller's IP address

@@ -149,6 +149,7 @@ func setSecret(q *request) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
+	q.outcome.Resource = s.Vault
 	return jsonResponse(http.StatusOK, q.withValue(s))
 }
 
@@ -161,6 +162,7 @@ func getSecret(q *request) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
+	q.outcome.Resource = s.Vault
 	return jsonResponse(http.StatusOK, q.withValue(s))
 }
 

@@ -107,6 +107,7 @@ type Secret struct {
 	Managed         bool   // belongs to a certificate
 	RecoveryLevel   string
 	RecoverableDays int
+	Vault           string // ARM resource id of its vault, in upper case
 }
 
 // A DeletedSecret is a soft-deleted secret, shown as its current version.
@@ -190,6 +191,7 @@ func (r *secretRecord) secret(v *vaultRecord, o *objectRecord) Secret {
 		Managed:         o.Managed,
 		RecoveryLevel:   v.recoveryLevel(),
 		RecoverableDays: v.RetentionDays,
+		Vault:           v.resource,
 	}
 }
 

@@ -16,10 +16,13 @@ import (
 func (s *Server) observeRequest(ctx context.Context, o *api.Outcome) error {
 	// A client that has gone away does not keep its request out of the log.
 	ctx = context.WithoutCancel(ctx)
-	resource, err := s.vaults.VaultResource(ctx, o.Vault)
-	if err != nil {
-		// The record is worth more than the resource's id in it.
-		s.log.ErrorContext(ctx, "the vault of a request could not be read for the audit log", "vault", o.Vault, "error", err)
+	resource := o.Resource
+	if resource == "" {
+		var err error
+		if resource, err = s.vaults.VaultResource(ctx, o.Vault); err != nil {
+			// The record is worth more than the resource's id in it.
+			s.log.ErrorContext(ctx, "the vault of a request could not be read for the audit log", "vault", o.Vault, "error", err)
+		}
 	}
 	rec := audit.Record{
 		Time:            o.Start,
