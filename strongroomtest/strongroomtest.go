@@ -321,12 +321,3 @@ func (b *syncBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.buf.String()
 }
-
-// Admin returns what the administration socket answers to a GET of path, such as "/status".
-func (s *Server) Admin(t testing.TB, path string) (out any) {
-	t.Helper()
-	if err := s.admin.Do(context.Background(), http.MethodGet, path, nil, &out); err != nil {
-		t.Fatalf("strongroomtest: %v", err)
-	}
-	return out
-}
