@@ -402,36 +402,6 @@ func TestRestoreInterrupted(t *testing.T) {
 	}
 }
 
-// TestRestoreTooLate lets the collector begin before the last step of a restore.
-func TestRestoreTooLate(t *testing.T) {
-	t.Parallel()
-	b, ctx := newBench(t), t.Context()
-	b.set(t, "vault", "s", "v")
-	blob, err := b.BackupSecret(ctx, admin, "vault", "s")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.vault(t, "target", 7, false)
-	updates := 0
-	hooked := *b.Service
-	hooked.db, err = seal.Open(ctx, hookedStore{DB: b.faulty, before: func() {
-		if updates++; updates == 3 { // mark, versions, then this
-			b.advance(restoreTime)
-			if err := b.CollectGarbage(ctx); err != nil {
-				t.Error(err)
-			}
-		}
-	}}, b.root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = hooked.RestoreSecret(ctx, admin, "target", blob)
-	wantKind(t, err, Conflict)
-	if n := b.records(t, "version/"); n != 1 {
-		t.Errorf("%d versions are stored", n)
-	}
-}
-
 // change alters the record at key, as nobody but a test may.
 func change[T any, P interface {
 	*T
@@ -615,6 +585,12 @@ func TestRestoreRace(t *testing.T) {
 	t.Parallel()
 	for name, meanwhile := range map[string]func(t *testing.T, b *bench){
 		"name taken": func(t *testing.T, b *bench) { b.set(t, "target", "s", "other") },
+		"collected": func(t *testing.T, b *bench) {
+			b.advance(restoreTime)
+			if err := b.CollectGarbage(t.Context()); err != nil {
+				t.Error(err)
+			}
+		},
 		"mark claimed": func(t *testing.T, b *bench) {
 			err := b.db.Update(t.Context(), func(tx store.Tx) error {
 				for e, err := range tx.Scan("garbage/", store.PrefixEnd("garbage/")) {
