@@ -244,7 +244,7 @@ func (s *Server) Serve(ctx context.Context) error {
 
 	// Each listener can fail once.
 	failed := make(chan error, len(s.https)+3)
-	public := s.newHTTP(s)
+	public := s.newHTTP(s.correlated(http.HandlerFunc(s.dispatch)))
 	servers := []*http.Server{public}
 	for _, l := range s.https {
 		go func() { failed <- public.ServeTLS(l, "", "") }()
@@ -315,11 +315,6 @@ func (s *Server) Close() error { return s.close() }
 
 // ReopenAudit opens the audit log's file anew, after it was renamed.
 func (s *Server) ReopenAudit() error { return s.audit.Reopen() }
-
-// ServeHTTP gives a request its id, its deadline and its place by host.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.correlated(http.HandlerFunc(s.dispatch)).ServeHTTP(w, r)
-}
 
 // correlated gives each request an id and a deadline, and makes a panic the end of one connection.
 func (s *Server) correlated(next http.Handler) http.Handler {
