@@ -6,14 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"time"
 
 	"github.com/strongroom/strongroom/internal/admin"
-	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
 	"github.com/strongroom/strongroom/internal/seal"
 )
@@ -34,14 +31,11 @@ type Credentials struct {
 
 // Init makes a new installation in cfg.Data: root key (if it is to be a file and there is none), database, tenant, an
 // administrator with a client secret, a managed identity, and a vault if vault is not empty, which both may administer.
-// It can be called again after a crash and carries on. It reports whether anything was new.
+// Called again after a crash it carries on. Once the installation is complete it changes nothing, whatever files are
+// missing. It reports whether it has completed one.
 func Init(ctx context.Context, cfg *Config, opts Options, vault string) (fresh bool, err error) {
 	if err := makeFolder(cfg.Data); err != nil {
 		return false, err
-	}
-	done := filepath.Join(cfg.Data, ManagedIdentityFile)
-	if _, err := os.Stat(done); err == nil {
-		return false, nil // the last file that Init writes
 	}
 	if cfg.RootKey.File != "" {
 		if _, err := os.Stat(cfg.RootKey.File); errors.Is(err, fs.ErrNotExist) {
@@ -50,32 +44,37 @@ func Init(ctx context.Context, cfg *Config, opts Options, vault string) (fresh b
 			}
 		}
 	}
-	st, err := openState(ctx, cfg, opts, true)
+	st := newState(cfg, opts)
+	defer func() { err = errors.Join(err, st.close()) }()
+	if err := st.openStore(ctx, true); err != nil {
+		return false, err
+	}
+	rec, err := st.setup(ctx)
 	if err != nil {
 		return false, err
 	}
-	defer func() { err = errors.Join(err, st.close()) }()
-	if err := os.MkdirAll(filepath.Join(cfg.Data, "credentials"), 0o700); err != nil {
+	if rec != nil && rec.Done {
+		st.tellMissing()
+		return false, nil
+	}
+	if err := st.openServices(ctx, opts.TenantID); err != nil {
 		return false, err
+	}
+	if rec == nil {
+		// Principals without a record of a setup were made by a release that kept none. A new administrator would be nobody's.
+		apps, _, err := st.directory.Applications(ctx, "", 1)
+		if err != nil || len(apps) > 0 {
+			return false, err
+		}
 	}
 	if err := st.openCA(ctx); err != nil {
 		return false, err
 	}
-	administrator, err := st.initPrincipal(ctx, AdministratorFile, "administrator", identity.KindApplication, identity.CredentialSecret)
-	if err != nil {
+	i := &installer{state: st, rec: &setupRecord{Vault: vault}, step: opts.step}
+	if err := i.install(ctx); err != nil {
 		return false, err
 	}
-	machine, err := st.prepare(ctx, "managed identity", identity.KindManagedIdentity, identity.CredentialHeader)
-	if err != nil {
-		return false, err
-	}
-	if vault != "" {
-		v := st.newVault(admin.Vault{Name: vault, Administrators: []string{administrator.ObjectID, machine.ObjectID}})
-		if _, err := st.vaults.CreateVault(ctx, operator, v); err != nil && adminStatus(err) != 409 {
-			return false, err
-		}
-	}
-	return true, st.writeCredentials(ManagedIdentityFile, machine)
+	return true, nil
 }
 
 // newRootKey makes the root key's file, unless there is a database that another root key protects.
@@ -87,41 +86,6 @@ func newRootKey(cfg *Config) error {
 		return err
 	}
 	return seal.WriteRootKeyFile(cfg.RootKey.File)
-}
-
-// initPrincipal makes a principal and its file, or reads the file of an earlier attempt.
-func (s *state) initPrincipal(ctx context.Context, file, name string, kind identity.ApplicationKind, credential identity.CredentialType) (*Credentials, error) {
-	known, err := ReadCredentials(filepath.Join(s.cfg.Data, file))
-	if err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return known, err
-	}
-	c, err := s.prepare(ctx, name, kind, credential)
-	if err != nil {
-		return nil, err
-	}
-	return c, s.writeCredentials(file, c)
-}
-
-func (s *state) prepare(ctx context.Context, name string, kind identity.ApplicationKind, credential identity.CredentialType) (*Credentials, error) {
-	app, err := s.directory.CreateApplication(ctx, identity.NewApplication{DisplayName: name, Kind: kind})
-	if err != nil {
-		return nil, err
-	}
-	added, err := s.newCredential(ctx, app.ClientID, admin.NewCredential{Type: string(credential), DisplayName: "made by init"})
-	if err != nil {
-		return nil, err
-	}
-	return &Credentials{
-		TenantID: s.directory.TenantID(), ClientID: app.ClientID, ObjectID: app.ObjectID, Secret: added.Secret,
-	}, nil
-}
-
-func (s *state) writeCredentials(file string, c *Credentials) error {
-	raw, err := json.MarshalIndent(c, "", "  ")
-	if err != nil {
-		return err
-	}
-	return replaceFile(filepath.Join(s.cfg.Data, file), append(raw, '\n'), 0o600)
 }
 
 // ReadCredentials reads a file that Init wrote.
@@ -161,7 +125,7 @@ func DevConfig(data string, listen []string) (*Config, error) {
 func Verify(ctx context.Context, cfg *Config) (_ admin.Verification, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer catchDamage(&err)
-	st := &state{cfg: cfg, log: slog.New(slog.DiscardHandler), now: time.Now}
+	st := newState(cfg, Options{})
 	defer func() { err = errors.Join(err, st.close()) }()
 	if err := st.openStore(ctx, false); err != nil {
 		return admin.Verification{}, err
@@ -176,7 +140,7 @@ func Verify(ctx context.Context, cfg *Config) (_ admin.Verification, err error) 
 // AuditHead returns the newest record of the audit log that the store of a data folder remembers, without touching the
 // log. It needs the folder for itself; while a server runs, ask the server. Seq is 0 if nothing is remembered.
 func AuditHead(ctx context.Context, cfg *Config) (_ admin.Head, err error) {
-	s := &state{cfg: cfg, log: slog.New(slog.DiscardHandler), now: time.Now}
+	s := newState(cfg, Options{})
 	defer func() { err = errors.Join(err, s.close()) }()
 	if err := s.openStore(ctx, false); err != nil {
 		return admin.Head{}, err

@@ -29,6 +29,8 @@ type Options struct {
 	Log      *slog.Logger     // nil: nothing is logged
 	Now      func() time.Time // nil: time.Now
 	TenantID string           // for Init: the tenant's id; empty: a new one
+
+	step func() error // for tests: see installer
 }
 
 // A Server is an open data folder with its listeners bound.
@@ -47,7 +49,7 @@ type Server struct {
 
 // Open opens the data folder and binds all listeners. Nothing is served before Serve.
 func Open(ctx context.Context, cfg *Config, opts Options) (_ *Server, err error) {
-	st, err := openState(ctx, cfg, opts, false)
+	st, err := openState(ctx, cfg, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -57,9 +59,6 @@ func Open(ctx context.Context, cfg *Config, opts Options) (_ *Server, err error)
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if err := s.openCA(ctx); err != nil {
-		return nil, err
-	}
 	s.metrics = newMetrics(st)
 	if err := s.listen(); err != nil {
 		return nil, err

@@ -434,55 +434,6 @@ func TestSecondProcess(t *testing.T) {
 	}
 }
 
-// TestInitAgain interrupts nothing but runs Init over a finished and over a half-finished installation.
-func TestInitAgain(t *testing.T) {
-	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "data")
-	cfg, err := server.DevConfig(dir, []string{"127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx := t.Context()
-	for _, want := range []bool{true, false} {
-		if fresh, err := server.Init(ctx, cfg, server.Options{}, "demo"); err != nil || fresh != want {
-			t.Fatalf("fresh %v, %v", fresh, err)
-		}
-	}
-	first, err := server.ReadCredentials(filepath.Join(dir, server.AdministratorFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Remove(filepath.Join(dir, server.ManagedIdentityFile)); err != nil {
-		t.Fatal(err)
-	}
-	if fresh, err := server.Init(ctx, cfg, server.Options{}, "demo"); err != nil || !fresh {
-		t.Fatalf("carrying on: %v, %v", fresh, err)
-	}
-	second, err := server.ReadCredentials(filepath.Join(dir, server.AdministratorFile))
-	if err != nil || *second != *first {
-		t.Errorf("the administrator has changed: %v", err)
-	}
-	// A database without its root key is not given a new one.
-	if err := os.Remove(filepath.Join(dir, "root.key")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Remove(filepath.Join(dir, server.ManagedIdentityFile)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := server.Init(ctx, cfg, server.Options{}, "demo"); err == nil || !strings.Contains(err.Error(), "bring the key back") {
-		t.Errorf("a lost root key: %v", err)
-	}
-	if _, err := os.Stat(filepath.Join(dir, "root.key")); err == nil {
-		t.Error("a new root key was made beside the old database")
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := server.Init(ctx, cfg, server.Options{}, "demo"); err == nil || !strings.Contains(err.Error(), "chmod 700") {
-		t.Errorf("an open folder: %v", err)
-	}
-}
-
 // TestCertificateReload replaces the certificate's files under a running server.
 func TestCertificateReload(t *testing.T) {
 	t.Parallel()

@@ -46,33 +46,44 @@ type state struct {
 	closers []func() error // in the order of opening
 }
 
-// openState opens the data folder. root may be nil: then it is the configured one. create also initializes a new store.
-func openState(ctx context.Context, cfg *Config, opts Options, create bool) (_ *state, err error) {
+// newState is a state with nothing open.
+func newState(cfg *Config, opts Options) *state {
 	s := &state{cfg: cfg, log: opts.Log, now: opts.Now}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.close())
-		}
-	}()
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	if s.now == nil {
 		s.now = time.Now
 	}
-	if err := s.openStore(ctx, create); err != nil {
+	return s
+}
+
+// openState opens the data folder of an installation, to serve it.
+func openState(ctx context.Context, cfg *Config, opts Options) (_ *state, err error) {
+	s := newState(cfg, opts)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	if err := s.openStore(ctx, false); err != nil {
 		return nil, err
 	}
-	if err := s.openAudit(ctx); err != nil {
+	if err := s.openServices(ctx, opts.TenantID); err != nil {
 		return nil, err
+	}
+	return s, s.openCA(ctx)
+}
+
+// openServices opens what stands on the store, apart from the certificate authority.
+func (s *state) openServices(ctx context.Context, tenantID string) (err error) {
+	if err := s.openAudit(ctx); err != nil {
+		return err
 	}
 	if s.vaults, err = keyvault.Open(ctx, keyvault.Config{DB: s.db, Audit: s.audit, Now: s.now}); err != nil {
-		return nil, err
+		return err
 	}
-	if err := s.openIdentity(ctx, opts.TenantID); err != nil {
-		return nil, err
-	}
-	return s, nil
+	return s.openIdentity(ctx, tenantID)
 }
 
 // openCA opens the local certificate authority and writes what clients need of it. It makes one if none fits, so it is
