@@ -49,6 +49,13 @@ func (s *Server) observeRequest(ctx context.Context, o *api.Outcome) error {
 	if o.Caller != nil {
 		rec.ObjectID, rec.UPN, rec.AppID = o.Caller.ObjectID, o.Caller.UPN, o.Caller.AppID
 	}
+	if o.Caller == nil {
+		rec.ClientInfo, rec.RequestURI = cutAnonymous(rec.ClientInfo), cutAnonymous(rec.RequestURI)
+		if !s.flood.refused(o.Address, s.now()) {
+			s.metrics.observe(o.Operation, o.Status, rec.Duration)
+			return s.audit.Err()
+		}
+	}
 	if err := s.audit.Write(ctx, &rec); err != nil {
 		return err
 	}
@@ -103,6 +110,11 @@ func (s *Server) observeToken(ctx context.Context, e sts.Event) error {
 	}
 	if e.Result != sts.ResultSuccess {
 		rec.ResultType = audit.Failure
+		rec.ClientInfo = cutAnonymous(rec.ClientInfo)
+		if !s.flood.refused(rec.CallerIP, s.now()) {
+			s.metrics.observe(e.Operation, status, rec.Duration)
+			return s.audit.Err()
+		}
 	}
 	if err := s.audit.Write(ctx, &rec); err != nil {
 		return err

@@ -206,6 +206,7 @@ func TestIssuerOfAnotherTenant(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		cfg.Operations.Listen, cfg.ManagedIdentity.Listen = "-", ""
 		if _, err := server.Init(t.Context(), cfg, server.Options{}, ""); err != nil {
 			t.Fatal(err)
 		}

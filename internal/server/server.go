@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -39,6 +40,7 @@ type Server struct {
 	api     *api.Handler
 	tokens  *sts.Server
 	metrics *metrics
+	flood   *flood
 	certs   certificates
 
 	https     []net.Listener
@@ -53,7 +55,7 @@ func Open(ctx context.Context, cfg *Config, opts Options) (_ *Server, err error)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{state: st}
+	s := &Server{state: st, flood: newFlood()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -235,11 +237,9 @@ func (s *Server) authorityURL(port string) string {
 func (s *Server) Serve(ctx context.Context) error {
 	background, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopJobs()
-	jobsDone := make(chan struct{})
-	go func() {
-		defer close(jobsDone)
-		jobs.Run(background, s.log, s.jobs())
-	}()
+	var work sync.WaitGroup
+	work.Go(func() { jobs.Run(background, s.log, s.jobs()) })
+	work.Go(func() { s.summarizeFlood(background) })
 
 	// Each listener can fail once.
 	failed := make(chan error, len(s.https)+3)
@@ -271,7 +271,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.log.Info("shutting down")
 	err = errors.Join(err, s.shutdown(servers))
 	stopJobs()
-	<-jobsDone
+	work.Wait()
 	return errors.Join(err, s.Close())
 }
 
@@ -340,10 +340,12 @@ func (s *Server) correlated(next http.Handler) http.Handler {
 func (s *Server) dispatch(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case s.api.Serves(r.Host):
-		s.api.ServeHTTP(w, r)
+		if !s.throttled(w, r) {
+			s.api.ServeHTTP(w, r)
+		}
 	case s.isLogin(r.Host):
 		s.tokens.ServeHTTP(w, r)
-	default:
+	case !s.throttled(w, r):
 		s.misdirected(w, r)
 	}
 }
