@@ -17,9 +17,9 @@ import (
 // Bounds of what those without a valid token can make the server write. A client asks once without a token, to be told
 // where to get one, so that thousands of clients behind one address stay below them.
 const (
-	floodRate       = 50 // records a second for one address
+	floodRate       = 20 // records a second for one address
 	floodBurst      = 500
-	floodTotalRate  = 200 // for all addresses together
+	floodTotalRate  = 100 // for all addresses together
 	floodTotalBurst = 5000
 	floodSources    = 4096 // addresses that have a bucket of their own
 	floodSummaries  = 16   // addresses that are named in the summaries of one second
