@@ -18,8 +18,7 @@ import (
 )
 
 // TestFolderIsPrivate checks the modes of what lies in the data folder, and that an open folder is not served.
-func TestFolderIsPrivate(t *testing.T) {
-	t.Parallel()
+func TestFolderIsPrivate(t *testing.T) { // not parallel: see reopens
 	s := strongroomtest.Start(t, nil)
 	public := map[string]bool{"ca.pem": true} // within a folder that only its owner can enter
 	sockets := 0
@@ -77,8 +76,7 @@ func TestFolderIsPrivate(t *testing.T) {
 }
 
 // TestAliases changes the aliases of an installation: clients that trust ca.pem are not locked out without need.
-func TestAliases(t *testing.T) {
-	t.Parallel()
+func TestAliases(t *testing.T) { // not parallel: see reopens
 	dir := filepath.Join(t.TempDir(), "data")
 	start := func(config string) (ca []byte) {
 		t.Helper()
