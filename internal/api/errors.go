@@ -181,7 +181,7 @@ func Refusals() []Refusal {
 		Refusal{http.StatusMethodNotAllowed, "MethodNotAllowed", "", "the path has no such method; `Allow` names those it has"},
 		Refusal{http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", "", "the body is longer than allowed"},
 		Refusal{http.StatusMisdirectedRequest, "HostNotFound", "", "the host is none of this server"},
-		Refusal{errThrottled.status, errThrottled.code, "", "too many requests of one principal at a time; `Retry-After` says when"},
+		Refusal{errThrottled.status, errThrottled.code, "", "too many requests of one principal at a time, or too many without a token from one address; `Retry-After` says when"},
 		Refusal{errInternal.status, errInternal.code, "", "a fault of the server, whose cause is in its log under `x-ms-request-id`"},
 		Refusal{errNotRecorded.status, errNotRecorded.code, "", "audit log, storage or token issuer cannot be reached; nothing was changed unless the message says otherwise"},
 	)

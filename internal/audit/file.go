@@ -94,6 +94,12 @@ func openSink(path string) (*sink, error) {
 	return s, nil
 }
 
+// close gives the file back. What it holds was synced before, or its sync is not asked for.
+func (s *sink) close() {
+	_ = unlock(s.file) // a device has no lock
+	s.file.Close()
+}
+
 // secure takes the lock and closes the file to others. A device or named pipe is used as it is.
 func (s *sink) secure() error {
 	info, err := s.file.Stat()

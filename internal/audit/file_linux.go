@@ -32,6 +32,12 @@ func lock(f *os.File) error {
 	})
 }
 
+// unlock gives the file back at once. Closing it is not enough: a child process that this one is just starting has a copy of the
+// descriptor until it executes its program.
+func unlock(f *os.File) error {
+	return control(f, func(fd int) error { return os.NewSyscallError("flock", syscall.Flock(fd, syscall.LOCK_UN)) })
+}
+
 // control runs fn on f's descriptor, which stays open meanwhile.
 func control(f *os.File, fn func(fd int) error) error {
 	conn, err := f.SyscallConn()

@@ -147,7 +147,7 @@ func Open(cfg Config) (*Log, error) {
 	}
 	if err := l.resume(); err != nil {
 		if l.sink.file != nil {
-			l.sink.file.Close()
+			l.sink.close()
 		}
 		return nil, fmt.Errorf("audit: %s: %w", cfg.Path, err)
 	}

@@ -293,7 +293,7 @@ func (l *Log) reopen() error {
 		return err
 	}
 	if err := next.mustBeEmpty(); err != nil {
-		next.file.Close()
+		next.close()
 		return fmt.Errorf("audit: %s: %w", l.cfg.Path, err)
 	}
 	l.mu.Lock()
@@ -337,7 +337,7 @@ func (l *Log) syncer(told uint64) {
 		case <-l.drained:
 			l.sync(told)
 			if l.sink.file != nil {
-				l.sink.file.Close()
+				l.sink.close()
 			}
 			return
 		}

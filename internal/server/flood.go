@@ -30,8 +30,9 @@ const (
 )
 
 // A flood keeps the audit log from being filled by those who have no token. Each refusal of a request without a valid token
-// takes from a token bucket of its address. While the bucket is empty, refusals are not put on record one by one: they are
-// counted, and the count is, once a second. Requests that bring no token at all are then not looked at any further.
+// takes from a token bucket of its address, and from one of all addresses together. While either is empty, refusals are
+// not put on record one by one: they are counted, and the count is, once a second. While that of its address is empty, a
+// request that brings no token at all is not looked at any further.
 //
 // Requests with a valid token are never held back, whatever else comes from their address.
 type flood struct {
@@ -82,20 +83,17 @@ func floodKey(address string) netip.Prefix {
 	return p
 }
 
-// blocked tells whether refusals of this address are not put on record one by one at present.
+// blocked tells whether this address has used up its bucket, so that its requests without a token are not looked at. What
+// others do does not block it: else a few of them could keep everybody from being told where to get a token.
 func (f *flood) blocked(address string, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.total.refill(now, floodTotalRate)
 	s := f.known[floodKey(address)]
 	if s == nil {
-		// It has a full bucket, unless there is no place for it.
-		if s = &f.rest; len(f.known) < floodSources {
-			return f.total.taken+1 > floodTotalBurst
-		}
+		return false
 	}
 	s.refill(now, floodRate)
-	return s.empty() || f.total.taken+1 > floodTotalBurst
+	return s.empty()
 }
 
 func (s *source) empty() bool { return s.taken+1 > floodBurst }
