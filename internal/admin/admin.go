@@ -189,6 +189,12 @@ type Vault struct {
 	ScheduledPurge  *time.Time `json:"scheduledPurgeDate,omitempty"`
 }
 
+// A VaultChange is what changes about a vault.
+type VaultChange struct {
+	AddAdministrators    []string `json:"addAdministrators,omitempty"`
+	RemoveAdministrators []string `json:"removeAdministrators,omitempty"`
+}
+
 // An App is an application or a managed identity.
 type App struct {
 	ClientID    string       `json:"appId"`

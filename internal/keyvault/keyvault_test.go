@@ -20,8 +20,13 @@ import (
 	"github.com/strongroom/strongroom/internal/store/storetest"
 )
 
+const (
+	adminID = "0a11ce00-0000-4000-8000-00000000000a"
+	crewID  = "c4e30000-0000-4000-8000-00000000000c"
+)
+
 var (
-	admin    = &identity.Caller{TenantID: "t", ObjectID: "admin", AppID: "app", Issuer: "iss"}
+	admin    = &identity.Caller{TenantID: "t", ObjectID: adminID, AppID: "app", Issuer: "iss"}
 	stranger = &identity.Caller{TenantID: "t", ObjectID: "stranger", AppID: "app2", Issuer: "iss"}
 	someone  = Operator{Name: "tester"}
 )
@@ -90,7 +95,7 @@ func (b *bench) vault(t testing.TB, name string, days int, protected bool) {
 	t.Helper()
 	_, err := b.CreateVault(t.Context(), someone, Vault{
 		Name: name, TenantID: "t", SubscriptionID: b.SubscriptionID(), ResourceGroup: "g", Location: "here",
-		RetentionDays: days, PurgeProtection: protected, Administrators: []string{"ADMIN", "group:CREW"},
+		RetentionDays: days, PurgeProtection: protected, Administrators: []string{strings.ToUpper(adminID), "group:" + strings.ToUpper(crewID)},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -196,6 +201,31 @@ func TestVaultPurgedOnTime(t *testing.T) {
 		t.Errorf("on time: %d, %v", n, err)
 	}
 	_, err := b.GetVault(ctx, "guarded")
+	wantKind(t, err, VaultNotFound)
+}
+
+func TestAdministrators(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	for _, id := range []string{"", "x", "<objectId>", "{" + adminID + "}", "urn:uuid:" + adminID, "group:", "group:crew", adminID + " ", "group:group:" + crewID} {
+		_, err := b.CreateVault(ctx, someone, Vault{Name: "good", TenantID: "t", Administrators: []string{id}})
+		wantKind(t, err, BadParameter)
+		_, err = b.ChangeAdministrators(ctx, someone, "vault", []string{id}, nil)
+		wantKind(t, err, BadParameter)
+	}
+	const other = "0b0b0000-0000-4000-8000-00000000000b"
+	newcomer := &identity.Caller{TenantID: "t", ObjectID: other}
+	_, err := b.GetSecret(ctx, newcomer, "vault", "s", "")
+	wantKind(t, err, AccessDenied)
+	v, err := b.ChangeAdministrators(ctx, someone, "vault", []string{other, strings.ToUpper(other)}, []string{adminID})
+	if err != nil || !slices.Equal(v.Administrators, []string{"group:" + strings.ToUpper(crewID), other}) {
+		t.Errorf("%v, %v", v.Administrators, err)
+	}
+	_, err = b.GetSecret(ctx, newcomer, "vault", "s", "")
+	wantKind(t, err, NotFound)
+	_, err = b.GetSecret(ctx, admin, "vault", "s", "")
+	wantKind(t, err, AccessDenied)
+	_, err = b.ChangeAdministrators(ctx, someone, "none", nil, nil)
 	wantKind(t, err, VaultNotFound)
 }
 
@@ -649,7 +679,7 @@ func TestRestoreForeignTenant(t *testing.T) {
 		t.Fatal(err)
 	}
 	change(t, b, func(*vaultRecord) string { return vaultKey("vault") }, func(v *vaultRecord) { v.TenantID = "other" })
-	_, err = b.RestoreSecret(ctx, &identity.Caller{TenantID: "other", ObjectID: "admin"}, "vault", blob)
+	_, err = b.RestoreSecret(ctx, &identity.Caller{TenantID: "other", ObjectID: adminID}, "vault", blob)
 	wantKind(t, err, BadParameter)
 }
 
@@ -817,14 +847,14 @@ func TestStrangerIsRefused(t *testing.T) {
 	t.Parallel()
 	b, ctx := newBench(t), t.Context()
 	b.set(t, "vault", "s", "v")
-	foreign := &identity.Caller{TenantID: "other", ObjectID: "admin"}
-	for _, caller := range []*identity.Caller{stranger, foreign, {TenantID: "t"}, {TenantID: "t", Groups: []string{""}}, {TenantID: "t", ObjectID: "x", Groups: []string{"Admin"}}} {
+	foreign := &identity.Caller{TenantID: "other", ObjectID: adminID}
+	for _, caller := range []*identity.Caller{stranger, foreign, {TenantID: "t"}, {TenantID: "t", Groups: []string{""}}, {TenantID: "t", ObjectID: "x", Groups: []string{adminID}}} {
 		_, err := b.GetSecret(ctx, caller, "vault", "s", "")
 		wantKind(t, err, AccessDenied)
 		_, err = b.SetSecret(ctx, caller, "vault", "s", SetSecretParams{})
 		wantKind(t, err, AccessDenied)
 	}
-	member := &identity.Caller{TenantID: "T", ObjectID: "x", Groups: []string{"other", "Crew"}}
+	member := &identity.Caller{TenantID: "T", ObjectID: "x", Groups: []string{"other", crewID}}
 	if _, err := b.GetSecret(ctx, member, "vault", "s", ""); err != nil {
 		t.Errorf("a member of the administrators' group: %v", err)
 	}

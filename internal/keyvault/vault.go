@@ -9,7 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/strongroom/strongroom/internal/audit"
+	"github.com/strongroom/strongroom/internal/authz"
 	"github.com/strongroom/strongroom/internal/store"
 )
 
@@ -167,8 +170,14 @@ func (v *Vault) validate() error {
 		return bad("The vault needs a tenant.")
 	case len(v.Administrators) > maxAdministrators:
 		return bad("A vault can have %d administrators at most.", maxAdministrators)
-	case slices.ContainsFunc(v.Administrators, func(id string) bool { return id == "" || len(id) > 64 }):
-		return bad("An administrator is given by object id, of 64 characters at most.")
+	}
+	for _, id := range v.Administrators {
+		const length = 36 // of the only form of a GUID that Azure's wire has
+		guid := strings.TrimPrefix(strings.ToLower(id), authz.GroupPrefix)
+		if len(guid) != length || uuid.Validate(guid) != nil {
+			return bad("%.64q is no administrator: give the object id of a principal, which is a GUID, or %s and that of a group.",
+				id, authz.GroupPrefix)
+		}
 	}
 	return nil
 }
@@ -244,6 +253,28 @@ func (s *Service) ListVaults(ctx context.Context) ([]Vault, error) {
 		return nil
 	})
 	return out, err
+}
+
+// ChangeAdministrators adds and removes administrators of a vault. Adding one that is there, or removing one that is not, is
+// no error.
+func (s *Service) ChangeAdministrators(ctx context.Context, op Operator, name string, add, remove []string) (Vault, error) {
+	return s.changeVault(ctx, op, "VaultPatch", name, func(_ store.Tx, v *vaultRecord) error {
+		if v.Deleted != 0 {
+			return noVault(name)
+		}
+		same := func(a string) func(string) bool { return func(b string) bool { return strings.EqualFold(a, b) } }
+		list := slices.DeleteFunc(slices.Clone(v.Administrators), func(id string) bool {
+			return slices.ContainsFunc(remove, same(id))
+		})
+		for _, id := range add {
+			if !slices.ContainsFunc(list, same(id)) {
+				list = append(list, id)
+			}
+		}
+		v.Administrators = list
+		changed := v.vault()
+		return changed.validate()
+	})
 }
 
 // DeleteVault soft-deletes a vault: it answers no longer, and can be recovered until its retention has passed.

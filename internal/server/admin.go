@@ -52,6 +52,14 @@ func (s *Server) adminHandler() http.Handler {
 	handle("GET /vaults/{name}", s.vaultAction(func(ctx context.Context, name string) (keyvault.Vault, error) {
 		return s.vaults.GetVault(ctx, name)
 	}))
+	handle("PATCH /vaults/{name}", func(r *http.Request) (any, error) {
+		var in admin.VaultChange
+		if err := decodeAdmin(r, &in); err != nil {
+			return nil, err
+		}
+		v, err := s.vaults.ChangeAdministrators(r.Context(), operator, r.PathValue("name"), in.AddAdministrators, in.RemoveAdministrators)
+		return s.vaultOut(v), err
+	})
 	handle("DELETE /vaults/{name}", s.vaultAction(func(ctx context.Context, name string) (keyvault.Vault, error) {
 		return s.vaults.DeleteVault(ctx, operator, name)
 	}))
