@@ -119,8 +119,7 @@ func TestOutsidePrincipals(t *testing.T) {
 	s := strongroomtest.Start(t, &strongroomtest.Options{Config: "issuers: [" + a.config("") + ", " + b.config("") + "]"})
 	deleted := s.CreatePrincipal(t, "leaver")
 	principal, group := a.administrator(t, subject, ""), a.administrator(t, "", "admins")
-	// The raw names are what a careless operator would write; they must mean nobody.
-	s.VaultURL = s.CreateVault(t, "outside", principal, group, deleted.ObjectID, subject, "admins", "group:admins")
+	s.VaultURL = s.CreateVault(t, "outside", principal, group, deleted.ObjectID)
 	deleteApp(t, s, deleted.ClientID)
 
 	tryAll(t, s, []attempt{
