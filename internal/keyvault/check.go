@@ -93,3 +93,47 @@ func checkObject(r store.Reader, prefix, key string, o *objectRecord, report fun
 	}
 	return nil
 }
+
+// Locate tells what the records at some keys belong to, as a person names it: "secret db-password of the vault demo, version
+// 3f1c…". What it cannot tell is left out: the record that names the object may itself be the bad one.
+func (s *Service) Locate(ctx context.Context, keys []string) (map[string]string, error) {
+	vaults := make(map[string]string)  // name by id
+	objects := make(map[string]string) // description by id
+	skip := func(error) {}
+	err := s.forEach(ctx, "vault/", store.PrefixEnd("vault/"), skip, func(e store.Entry) {
+		if v, err := decode[vaultRecord](e.Value); err == nil {
+			vaults[v.ID] = v.Name
+		}
+	})
+	wanted := make(map[string]bool)
+	for _, key := range keys {
+		if parts := strings.Split(key, "/"); len(parts) == 3 && (parts[0] == "version" || parts[0] == "value") {
+			wanted[parts[1]] = true
+		}
+	}
+	for _, prefix := range []string{"object/", "deleted/"} {
+		if len(wanted) == 0 {
+			break
+		}
+		err = errors.Join(err, s.forEach(ctx, prefix, store.PrefixEnd(prefix), skip, func(e store.Entry) {
+			parts := strings.Split(e.Key, "/")
+			if o, err := decode[objectRecord](e.Value); err == nil && wanted[o.ID] {
+				objects[o.ID] = fmt.Sprintf("%s %s of the vault %s", parts[2], o.Name, vaults[parts[1]])
+			}
+		}))
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]string)
+	for _, key := range keys {
+		parts := strings.Split(key, "/")
+		switch {
+		case len(parts) == 3 && objects[parts[1]] != "":
+			out[key] = objects[parts[1]] + ", version " + parts[2]
+		case len(parts) == 4 && (parts[0] == "object" || parts[0] == "deleted"):
+			out[key] = fmt.Sprintf("%s %s of the vault %s", parts[2], parts[3], vaults[parts[1]])
+		}
+	}
+	return out, nil
+}

@@ -742,6 +742,45 @@ func TestReferences(t *testing.T) {
 	}
 }
 
+func TestLocate(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	live := b.set(t, "vault", "Live", "v")
+	gone := b.set(t, "vault", "gone", "v")
+	if _, err := b.DeleteSecret(ctx, admin, "vault", "gone"); err != nil {
+		t.Fatal(err)
+	}
+	var keys []string
+	err := b.db.Walk(ctx, func(key string, _ []byte, err error) error {
+		keys = append(keys, key)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	places, err := b.Locate(ctx, append(keys, "value/nobody/x", "version/x", "x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := make(map[string]int)
+	for _, place := range places {
+		count[place]++
+	}
+	for place, n := range map[string]int{
+		"secret Live of the vault vault, version " + live.Version: 2,
+		"secret gone of the vault vault, version " + gone.Version: 2,
+		"secret live of the vault vault":                         1,
+		"secret gone of the vault vault":                         1,
+	} {
+		if count[place] != n {
+			t.Errorf("%q is given for %d records, want %d; all: %v", place, count[place], n, count)
+		}
+	}
+	if len(count) != 4 {
+		t.Errorf("places: %v", count)
+	}
+}
+
 func TestBackupLimits(t *testing.T) {
 	t.Parallel()
 	b, ctx := newBench(t), t.Context()

@@ -217,7 +217,10 @@ func NewPassphraseRootKey(passphrase string) (RootKey, error) {
 	return p, nil
 }
 
-func (p *passphraseRoot) ID() string { return "passphrase" }
+// passphraseID is the id of every passphrase: one of its own would tell whether a guess is right.
+const passphraseID = "passphrase"
+
+func (p *passphraseRoot) ID() string { return passphraseID }
 
 func (p *passphraseRoot) aead(params argon2Params) (cipher.AEAD, error) {
 	p.mu.Lock()

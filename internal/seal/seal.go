@@ -218,6 +218,9 @@ func openRing(raw []byte, root RootKey) (*ring, error) {
 		}
 		secret, err := root.Unwrap(m.Wrapped, wrapContext(m.ID))
 		if err != nil {
+			if rec.Root == passphraseID && root.ID() == passphraseID {
+				return nil, fmt.Errorf("%w: the passphrase is not the one that it was last put under", ErrRootKey)
+			}
 			return nil, fmt.Errorf("%w: data key %s was wrapped by root key %s, and the one given is %s: %w",
 				ErrRootKey, m.ID, rec.Root, root.ID(), err)
 		}

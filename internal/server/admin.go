@@ -406,10 +406,11 @@ func (s *Server) changeRoot(r *http.Request) (any, error) {
 func (s *state) verifyStore(ctx context.Context) (out admin.Verification, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer catchDamage(&err)
+	var spoiled []*seal.RecordError // the first of them
 	bad := func(key, problem string) {
 		const listed = 100
-		if out.Bad++; len(out.Errors) < listed {
-			out.Errors = append(out.Errors, (&seal.RecordError{Key: key, Reason: problem}).Error())
+		if out.Bad++; len(spoiled) < listed {
+			spoiled = append(spoiled, &seal.RecordError{Key: key, Reason: problem})
 		}
 	}
 	err = s.db.Walk(ctx, func(key string, value []byte, err error) error {
@@ -424,10 +425,25 @@ func (s *state) verifyStore(ctx context.Context) (out admin.Verification, err er
 		}
 		return nil
 	})
-	if err != nil {
+	if err == nil {
+		err = s.vaults.CheckReferences(ctx, bad)
+	}
+	if len(spoiled) == 0 {
 		return out, err
 	}
-	return out, s.vaults.CheckReferences(ctx, bad)
+	keys := make([]string, len(spoiled))
+	for i, record := range spoiled {
+		keys[i] = record.Key
+	}
+	places, locating := s.vaults.Locate(ctx, keys)
+	for _, record := range spoiled {
+		text := record.Error()
+		if place := places[record.Key]; place != "" {
+			text += " (" + place + ")"
+		}
+		out.Errors = append(out.Errors, text)
+	}
+	return out, errors.Join(err, locating)
 }
 
 // catchDamage is deferred around a check of the store. A page of the file that is damaged in its structure makes the
