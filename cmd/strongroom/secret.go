@@ -136,7 +136,7 @@ func newSecretSet() *cobra.Command {
 		Short: "Create a secret, or a new version of one",
 		Long: `Set creates a secret, or a new version of one. Give the value with --file, or on standard input with --file -: what stands on
 a command line is seen by every program of the machine and is kept in the shell's history. At a terminal --file - asks for one line
-and does not show it.
+and does not show it. An empty value is only taken as --value ''.
 
 With --encoding base64 or hex the file's bytes are stored in that form and "secret download" restores them.`,
 		Example: `  strongroom secret set --name db-password --file -
@@ -170,10 +170,14 @@ With --encoding base64 or hex the file's bytes are stored in that form and "secr
 				enabled := !disabled
 				p.SecretAttributes.Enabled = &enabled
 			}
-			if file != "" {
+			if cmd.Flags().Changed("file") {
 				content, err := readValue(cmd, file)
 				if err != nil {
 					return err
+				}
+				if len(content) == 0 {
+					// What should have written it has probably failed, and the version would hide the good one before.
+					return fmt.Errorf("--file %s holds nothing, and nothing is set: give --value '' for an empty value", file)
 				}
 				if value, err = encodeFile(content, encoding); err != nil {
 					return err
