@@ -769,8 +769,8 @@ func TestLocate(t *testing.T) {
 	for place, n := range map[string]int{
 		"secret Live of the vault vault, version " + live.Version: 2,
 		"secret gone of the vault vault, version " + gone.Version: 2,
-		"secret live of the vault vault":                         1,
-		"secret gone of the vault vault":                         1,
+		"secret live of the vault vault":                          1,
+		"secret gone of the vault vault":                          1,
 	} {
 		if count[place] != n {
 			t.Errorf("%q is given for %d records, want %d; all: %v", place, count[place], n, count)
