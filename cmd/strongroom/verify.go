@@ -74,7 +74,10 @@ func newAuditCommand() *cobra.Command {
 }
 
 func newAuditVerify() *cobra.Command {
-	var o operation
+	var (
+		o    operation
+		from uint64
+	)
 	cmd := &cobra.Command{
 		Use:   "verify [FILE...]",
 		Short: "Check that the audit log is what was written",
@@ -82,7 +85,8 @@ func newAuditVerify() *cobra.Command {
 that was changed, removed, inserted or moved is found, also at the end. Without files it checks the log of the
 configuration and the files beside it that were rotated away from it (named like it, with something behind). Files are
 read in the order of their first lines; compressed ones must be unpacked first, and the present one must be among them. Exit
-code 1 tells of a problem.`,
+code 1 tells of a problem, also if the lines do not begin with number 1: where earlier files are archived elsewhere, say with --from
+with which number these begin.`,
 		Example: `  strongroom audit verify
   strongroom audit verify --config strongroom.yaml /archive/audit-2026-*.jsonl /var/log/strongroom/audit.jsonl`,
 		Args: cobra.ArbitraryArgs,
@@ -100,10 +104,11 @@ code 1 tells of a problem.`,
 					return err
 				}
 			}
-			return verifyLog(cmd, &o.out, head, files)
+			return verifyLog(cmd, &o.out, head, files, from)
 		},
 	}
 	o.register(cmd)
+	cmd.Flags().Uint64Var(&from, "from", 1, "number of the first line that must be there; what was before is archived elsewhere")
 	return cmd
 }
 
@@ -246,7 +251,8 @@ type auditOut struct {
 	Problems []string  `json:"problems,omitempty"`
 }
 
-func verifyLog(cmd *cobra.Command, out *output, head admin.Head, paths []string) error {
+// verifyLog demands every line from number from on.
+func verifyLog(cmd *cobra.Command, out *output, head admin.Head, paths []string, from uint64) error {
 	files, err := openLog(paths)
 	defer func() {
 		for _, f := range files {
@@ -281,11 +287,12 @@ func verifyLog(cmd *cobra.Command, out *output, head admin.Head, paths []string)
 	if err := out.print(cmd.OutOrStdout(), result, "lines", "events", "first", "last", "complete", "bad", "problems"); err != nil {
 		return err
 	}
-	if !result.Complete {
-		fmt.Fprintf(cmd.ErrOrStderr(), "strongroom: the first line is number %d: what was written before is in other files\n", result.First)
-	}
 	if report.NProblems > 0 {
 		return fmt.Errorf("the audit log is not what was written: %d problems", report.NProblems)
+	}
+	if result.First > from {
+		return fmt.Errorf("the first line is number %d: what was written before it is missing here; name the files that hold it too, or "+
+			"say with --from %[1]d that they are archived elsewhere", result.First)
 	}
 	return nil
 }
