@@ -14,7 +14,6 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -42,7 +41,7 @@ type target struct {
 
 func (t *target) register(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&t.vaultName, "vault-name", "", "name of a vault of the server on this machine (default demo)")
+	f.StringVar(&t.vaultName, "vault-name", "", "name of a vault of the server on this machine (default demo, or the only one)")
 	f.StringVar(&t.vaultURL, "vault-url", "", "URL of any vault; credentials then come from the environment, as for every Azure SDK")
 	f.StringVar(&t.credentials, "credentials", "", "file with the credentials (default the administrator's in the data folder)")
 	f.StringVar(&t.caFile, "ca-file", "", "PEM file with the authorities to trust")
@@ -74,6 +73,9 @@ func (t *target) secrets(ctx context.Context) (*azsecrets.Client, error) {
 	}
 	address := t.vaultURL
 	if address == "" {
+		if t.vaultName, err = chosenVault(ctx, admin.NewClient(dir), t.vaultName); err != nil {
+			return nil, err
+		}
 		address = vaultURL(status, t.vaultName)
 	}
 	return azsecrets.NewClient(address, credential, &azsecrets.ClientOptions{ClientOptions: options})
@@ -100,10 +102,7 @@ func (t *target) check() error {
 		t.vaultURL = "https://" + u.Host
 		return nil
 	}
-	if t.vaultName == "" {
-		t.vaultName = devVault
-	}
-	if !vaultLabel.MatchString(t.vaultName) {
+	if t.vaultName != "" && !vaultLabel.MatchString(t.vaultName) {
 		return usagef("--vault-name %q is not the name of a vault: 3 to 24 letters, digits and hyphens", t.vaultName)
 	}
 	return nil
@@ -153,15 +152,27 @@ func environmentCredential(options azcore.ClientOptions) (azcore.TokenCredential
 	})
 }
 
-// localCredential takes the administrator's credentials from the data folder, or those of the environment if they were
-// moved away.
-func (t *target) localCredential(dir string, options azcore.ClientOptions) (azcore.TokenCredential, error) {
-	path := t.credentials
-	if path == "" {
-		path = filepath.Join(dir, server.AdministratorFile)
+// chosenVault is the vault that was named, or else the one that is meant without a name.
+func chosenVault(ctx context.Context, socket *admin.Client, name string) (string, error) {
+	if name != "" {
+		return name, nil
 	}
-	c, err := server.ReadCredentials(path)
-	if errors.Is(err, fs.ErrNotExist) && t.credentials == "" {
+	vaults, err := liveVaults(ctx, socket)
+	if err != nil {
+		return "", err
+	}
+	v := meantVault(vaults)
+	if v == nil {
+		return "", usagef("which vault? %s", vaultChoice(vaults))
+	}
+	return v.Name, nil
+}
+
+// localCredential takes the administrator's credentials from the data folder. If they were moved away, the environment's are
+// taken only for a vault that was named by its URL: others than the administrator are meant by nobody who does not say so.
+func (t *target) localCredential(dir string, options azcore.ClientOptions) (azcore.TokenCredential, error) {
+	c, err := readCredentials(t.credentials, dir, server.AdministratorFile)
+	if errors.Is(err, fs.ErrNotExist) && t.credentials == "" && t.vaultURL != "" {
 		return environmentCredential(options)
 	}
 	if err != nil {

@@ -87,9 +87,13 @@ func (e *envCommand) run(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	var b strings.Builder
-	vault, err := e.vaultVariables(cmd.Context(), socket)
+	vault, note, err := e.vaultVariables(cmd.Context(), socket)
 	if err != nil {
 		return err
+	}
+	if note != "" {
+		fmt.Fprintln(&b, "#", note)
+		fmt.Fprintln(cmd.ErrOrStderr(), "strongroom: note:", note)
 	}
 	sh.write(&b, vault)
 	trust, err := e.trust(dir, status)
@@ -131,30 +135,63 @@ func (e *envCommand) check() error {
 	return nil
 }
 
-// vaultVariables name a vault: the one that was asked for, that of dev mode, or the only one.
-func (e *envCommand) vaultVariables(ctx context.Context, socket *admin.Client) ([]variable, error) {
+// vaultVariables name a vault: the one that was asked for, that of dev mode, or the only one. If there is none of these, note
+// says so.
+func (e *envCommand) vaultVariables(ctx context.Context, socket *admin.Client) (vars []variable, note string, err error) {
+	vaults, err := liveVaults(ctx, socket)
+	if err != nil {
+		return nil, "", err
+	}
+	v := meantVault(vaults)
+	if e.vault != "" {
+		i := slices.IndexFunc(vaults, func(v admin.Vault) bool { return strings.EqualFold(v.Name, e.vault) })
+		if i < 0 {
+			return nil, "", &notFoundError{fmt.Sprintf("there is no vault %q; strongroom vault list shows them", e.vault)}
+		}
+		v = &vaults[i]
+	}
+	if v == nil {
+		return nil, "AZURE_KEYVAULT_URL is not set: " + vaultChoice(vaults), nil
+	}
+	// Without the slash at the end: programs put paths behind it.
+	url := strings.TrimSuffix(v.URL, "/")
+	return []variable{{name: "AZURE_KEYVAULT_URL", value: url}, {name: "VAULT_URL", value: url}}, "", nil
+}
+
+// liveVaults are the vaults that are not deleted.
+func liveVaults(ctx context.Context, socket *admin.Client) ([]admin.Vault, error) {
 	var vaults []admin.Vault
 	if err := socket.Do(ctx, http.MethodGet, "/vaults", nil, &vaults); err != nil {
 		return nil, err
 	}
-	vaults = slices.DeleteFunc(vaults, func(v admin.Vault) bool { return v.Deleted != nil })
-	name := e.vault
-	if name == "" {
-		name = devVault
+	return slices.DeleteFunc(vaults, func(v admin.Vault) bool { return v.Deleted != nil }), nil
+}
+
+// meantVault is the vault that is meant by who names none: that of dev mode, or the only one. Nil if there is no such.
+func meantVault(vaults []admin.Vault) *admin.Vault {
+	if i := slices.IndexFunc(vaults, func(v admin.Vault) bool { return strings.EqualFold(v.Name, devVault) }); i >= 0 {
+		return &vaults[i]
 	}
-	i := slices.IndexFunc(vaults, func(v admin.Vault) bool { return strings.EqualFold(v.Name, name) })
-	switch {
-	case i >= 0:
-	case e.vault != "":
-		return nil, &notFoundError{fmt.Sprintf("there is no vault %q; strongroom vault list shows them", e.vault)}
-	case len(vaults) == 1:
-		i = 0
-	default:
-		return nil, nil
+	if len(vaults) == 1 {
+		return &vaults[0]
 	}
-	// Without the slash at the end: programs put paths behind it.
-	url := strings.TrimSuffix(vaults[i].URL, "/")
-	return []variable{{name: "AZURE_KEYVAULT_URL", value: url}, {name: "VAULT_URL", value: url}}, nil
+	return nil
+}
+
+// vaultChoice tells what can be said where no vault is meant by itself.
+func vaultChoice(vaults []admin.Vault) string {
+	if len(vaults) == 0 {
+		return "there is none yet; strongroom vault create makes one"
+	}
+	const shown = 10 // of what may be many
+	var names []string
+	for _, v := range vaults[:min(len(vaults), shown)] {
+		names = append(names, v.Name)
+	}
+	if len(vaults) > shown {
+		names = append(names, "…")
+	}
+	return "--vault-name " + strings.Join(names, "|")
 }
 
 // trust makes the programs trust the server's authority beside the others. With a certificate of the operator's own
@@ -231,7 +268,7 @@ func (e *envCommand) credentialVariables(dir string, status *admin.Status) ([]va
 			return nil, errors.New("the server has no managed-identity endpoint: set managedIdentity.listen in its configuration, " +
 				"or name the program with --for to get a client secret")
 		}
-		c, err := e.readCredentials(dir, server.ManagedIdentityFile)
+		c, err := readCredentials(e.credentials, dir, server.ManagedIdentityFile)
 		if err != nil {
 			return nil, err
 		}
@@ -246,7 +283,7 @@ func (e *envCommand) credentialVariables(dir string, status *admin.Status) ([]va
 			variable{name: "AZURE_REGIONAL_AUTHORITY_NAME", unset: true},
 		), nil
 	}
-	c, err := e.readCredentials(dir, server.AdministratorFile)
+	c, err := readCredentials(e.credentials, dir, server.AdministratorFile)
 	if err != nil {
 		return nil, err
 	}
@@ -270,14 +307,23 @@ func (e *envCommand) credentialVariables(dir string, status *admin.Status) ([]va
 	), nil
 }
 
-func (e *envCommand) readCredentials(dir, file string) (*server.Credentials, error) {
-	path := e.credentials
+// readCredentials reads the credentials in the file path, or if that is empty those that init made in the data folder.
+func readCredentials(path, dir, file string) (*server.Credentials, error) {
 	if path == "" {
 		path = filepath.Join(dir, file)
 	}
 	c, err := server.ReadCredentials(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("the credentials %s are not there: if they were moved away, name the file with --credentials", path)
+		return nil, &missingCredentials{path}
 	}
 	return c, err
 }
+
+// missingCredentials are not where they were looked for.
+type missingCredentials struct{ path string }
+
+func (e *missingCredentials) Error() string {
+	return fmt.Sprintf("the credentials %s are not there: if they were moved away, name the file with --credentials", e.path)
+}
+
+func (e *missingCredentials) Is(target error) bool { return target == fs.ErrNotExist }
