@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -154,15 +155,24 @@ func exitCode(err error) int {
 
 // explain turns an error into what a person can act on.
 func explain(err error) string {
-	var service *azcore.ResponseError
-	if errors.As(err, &service) {
-		return explainService(service)
+	var (
+		text    string
+		service *azcore.ResponseError
+		failed  *azidentity.AuthenticationFailedError
+	)
+	switch {
+	case errors.As(err, &service):
+		text = explainService(service)
+	case errors.As(err, &failed):
+		text = explainCredential(failed)
+	default:
+		text = err.Error()
 	}
-	var failed *azidentity.AuthenticationFailedError
-	if errors.As(err, &failed) {
-		return explainCredential(failed)
+	// By its text, because the library for credentials does not hand on the error itself.
+	if strings.Contains(text, x509.UnknownAuthorityError{}.Error()) {
+		text += "; give its authority with --ca-file (or SSL_CERT_FILE)"
 	}
-	return err.Error()
+	return text
 }
 
 // oneLine keeps an error on one line, whatever libraries put into it.
