@@ -35,20 +35,64 @@ func (o *operation) ask(cmd *cobra.Command, method, path string, in, answer any,
 }
 
 func newTokenCommand() *cobra.Command {
+	return group("token", "Manage the token service", newTokenKeys(), newTokenRotate(), newTokenRevoke())
+}
+
+func newTokenKeys() *cobra.Command {
 	var o operation
-	rotate := &cobra.Command{
-		Use:   "rotate-key",
-		Short: "Make a new key for signing tokens; tokens of the old one stay valid until they expire",
-		Long: `Rotate-key makes a new key for signing tokens and publishes it. The token service rotates its key by itself from time to time;
-this is for when the present one may be known to somebody.`,
-		Example: "  strongroom token rotate-key",
+	cmd := &cobra.Command{
+		Use: "keys", Short: "List the keys that sign tokens, and from when each does", Example: "  strongroom token keys --output table",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var answer map[string]string
-			return o.ask(cmd, http.MethodPost, "/tokens/rotate", nil, &answer, "kid")
+			var answer any
+			return o.ask(cmd, http.MethodGet, "/tokens/keys", nil, &answer, "kid", "created", "signsFrom", "active")
 		},
 	}
-	o.register(rotate)
-	return group("token", "Manage the token service", rotate)
+	o.register(cmd)
+	return cmd
+}
+
+func newTokenRotate() *cobra.Command {
+	var o operation
+	cmd := &cobra.Command{
+		Use:   "rotate-key",
+		Short: "Make a new key for signing tokens; tokens of the old one stay valid until they expire",
+		Long: `Rotate-key makes a new key for signing tokens and publishes it. It signs only from the time that is printed, so that whoever
+keeps the published keys for a while knows it by then; if one waits already, that one is printed. The token service rotates its key by
+itself from time to time.
+
+Tokens that the old key has signed stay valid until they expire, and it signs until the new one does. If it may be known to
+somebody, that is not enough: "strongroom token revoke-key" refuses what it has signed.`,
+		Example: "  strongroom token rotate-key",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var answer any
+			return o.ask(cmd, http.MethodPost, "/tokens/rotate", nil, &answer, "kid", "signsFrom", "waiting")
+		},
+	}
+	o.register(cmd)
+	return cmd
+}
+
+func newTokenRevoke() *cobra.Command {
+	var (
+		o   operation
+		kid string
+	)
+	cmd := &cobra.Command{
+		Use:   "revoke-key --kid KID",
+		Short: "Withdraw a key for signing tokens; its tokens are refused from then on",
+		Long: `Revoke-key withdraws a key for signing tokens that may be known to somebody: tokens that it has signed are refused from then
+on, and programs get new ones.`,
+		Example: "  strongroom token keys\n  strongroom token revoke-key --kid 4f0c…",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if kid == "" {
+				return usagef("--kid is missing: which key? (strongroom token keys lists them)")
+			}
+			return o.ask(cmd, http.MethodPost, "/tokens/revoke", map[string]string{"kid": kid}, nil)
+		},
+	}
+	o.register(cmd)
+	cmd.Flags().StringVar(&kid, "kid", "", "id of the key")
+	return cmd
 }
 
 func newSealCommand() *cobra.Command {
