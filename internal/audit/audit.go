@@ -105,6 +105,13 @@ type Head struct {
 	Hash string // SHA-256 of the line without its newline, base64url without padding
 }
 
+// Beyond is what a log holds after a line that is remembered elsewhere. Some is usual when the last who wrote was killed:
+// what is remembered lags behind. Much says that what is remembered is old.
+type Beyond struct {
+	Lines uint64        // how many lines
+	Span  time.Duration // about how much later the last was written than the first, as far as their file tells
+}
+
 // String gives the form in which heads stand in messages.
 func (h Head) String() string {
 	if h.Seq == 0 {

@@ -270,6 +270,50 @@ func reaches(f *os.File, end int64, anchor position) (bool, error) {
 	return line != nil && sha256.Sum256(line) == anchor.sum, err
 }
 
+// beyond says what lies after the line that anchor names, of the file whose last whole line is t's.
+func beyond(f *os.File, t tail, anchor position) (Beyond, error) {
+	if t.head.seq <= anchor.seq {
+		return Beyond{}, nil
+	}
+	_, first, err := lineAt(f, 0, t.end)
+	if err != nil {
+		return Beyond{}, err
+	}
+	if seq, _, ok := parseChain(first); !ok || seq <= anchor.seq {
+		if first, err = findSeq(f, t.end, anchor.seq+1); err != nil {
+			return Beyond{}, err
+		}
+	}
+	_, _, last, err := lastLine(f, t.end)
+	if err != nil {
+		return Beyond{}, err
+	}
+	return Beyond{Lines: t.head.seq - anchor.seq, Span: spanOf(first, last)}, nil
+}
+
+// spanOf returns about how much later the second line was written; 0 if one of them does not tell.
+func spanOf(first, last []byte) time.Duration {
+	from, ok := writtenAt(first)
+	to, known := writtenAt(last)
+	if !ok || !known {
+		return 0
+	}
+	return max(to.Sub(from), 0)
+}
+
+// writtenAt returns about when a line was written: it tells when its request came and how long that took.
+func writtenAt(line []byte) (time.Time, bool) {
+	var told struct {
+		DurationMs int64 `json:"durationMs,string"`
+	}
+	at, ok := parseTime(line)
+	if !ok || json.Unmarshal(line, &told) != nil {
+		return time.Time{}, false
+	}
+	const most = int64(24 * time.Hour / time.Millisecond) // what is more is not believed, and does not overflow
+	return at.Add(time.Duration(min(max(told.DurationMs, 0), most)) * time.Millisecond), true
+}
+
 // findSeq returns the line with the given number, or nil, by bisection: numbers rise from line to line. Where they do
 // not, somebody had a hand in the file, and not to find the line is the right answer.
 func findSeq(f *os.File, end int64, seq uint64) ([]byte, error) {

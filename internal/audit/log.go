@@ -43,6 +43,10 @@ type Config struct {
 	// runs, but Close waits for it. It must not call the log's methods other than Err, Head, Warning and Write.
 	OnSync func(Head)
 
+	// OnWarning is told what Warning says each time the log has found that changed by itself, and not by Open or Reopen.
+	// Calls never overlap. Of the log's methods it may call those that OnSync may.
+	OnWarning func(text string)
+
 	// ResourceID is the resource that the log's records about itself name.
 	ResourceID string
 
@@ -61,7 +65,7 @@ var (
 // One goroutine, the writer, owns the sink and the chain. Callers encode their own records and queue them; the writer
 // takes the whole queue, numbers and hashes the lines, writes them in few calls and tells each caller. A second
 // goroutine, the syncer, runs the background fdatasync and OnSync. A timer, the watchdog, gives up on behalf of all
-// waiting callers when the writer hangs.
+// waiting callers when the writer hangs. The guard looks whether the file is still where it belongs.
 type Log struct {
 	cfg   Config
 	pace  time.Duration // of the syncer
@@ -70,8 +74,10 @@ type Log struct {
 	dirty chan struct{} // capacity 1; tells the syncer that there is something to do
 
 	warning  string        // set by Open only
+	beyond   Beyond        // set by Open only
 	drained  chan struct{} // closed when the writer has ended
-	finished chan struct{} // closed when the syncer has ended, after the writer
+	guarded  chan struct{} // closed when the guard has ended, after the writer
+	finished chan struct{} // closed when the syncer has ended, after the guard
 
 	out chunk // the writer's own
 	// sink is the writer's own; its file field is also read under mu by the syncer, and replaced under mu.
@@ -100,6 +106,7 @@ type Log struct {
 	since      time.Time  // of the first of them, by cfg.Now
 	err        error      // why the last attempt to write failed
 	lost       error      // a failed background sync: records that were acknowledged may not be durable
+	moved      bool       // the path does not lead to the file that is written
 }
 
 // An entry is a record on its way. Whoever holds its answer may reuse it; an entry whose caller left is garbage.
@@ -134,6 +141,7 @@ func Open(cfg Config) (*Log, error) {
 		wake:     make(chan struct{}, 1),
 		dirty:    make(chan struct{}, 1),
 		drained:  make(chan struct{}),
+		guarded:  make(chan struct{}),
 		finished: make(chan struct{}),
 		sink:     &sink{w: cfg.Writer},
 	}
@@ -201,6 +209,9 @@ func (l *Log) resume() error {
 			t.size-t.end, t.head.head(), saved))
 	}
 	l.head = t.head
+	if l.beyond, err = beyond(l.sink.file, t, anchor); err != nil {
+		return err
+	}
 	return l.checkAnchor(t, anchor)
 }
 
@@ -232,6 +243,7 @@ func (l *Log) start() {
 	told, notes := l.head.seq, len(l.notes)
 	l.mu.Unlock()
 	go l.run()
+	go l.guard()
 	go l.syncer(told)
 	if notes > 0 {
 		l.ask(call{}) //nolint:errcheck // Err tells
@@ -404,8 +416,26 @@ func (l *Log) Head() Head {
 	return l.head.head()
 }
 
-// Warning says what Open found missing with regard to Config.Anchor; empty if nothing.
-func (l *Log) Warning() string { return l.warning }
+// movedWarning is what Warning says of a file that is not where it belongs.
+const movedWarning = "the audit log's file was removed or renamed and records still go to it: send SIGHUP after rotation"
+
+// Warning says what Open found missing with regard to Config.Anchor, and that the file is not at its path any more since
+// it was removed or renamed, until Reopen; empty if nothing.
+func (l *Log) Warning() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case !l.moved:
+		return l.warning
+	case l.warning == "":
+		return movedWarning
+	}
+	return l.warning + "; " + movedWarning
+}
+
+// Beyond says what Open found in the file after the line that Config.Anchor names; without an anchor, all of it. Of a
+// stream it knows nothing.
+func (l *Log) Beyond() Beyond { return l.beyond }
 
 // Reopen opens Config.Path anew, after the file was renamed; the chain continues in the new file, whose first line is an
 // OpContinued record. The path must lead to no file or to an empty one, or still to the same. If it fails the log stays

@@ -56,6 +56,7 @@ type Report struct {
 	Start     time.Time
 	End       time.Time // earliest and latest time of a record; requests overlap, so times need not rise
 	Earlier   bool      // the first line is not number 1 and Options.After was not given: older files are elsewhere
+	Beyond    Beyond    // what lies after the line of Options.Anchor, if that was given
 	Problems  []Problem
 	NProblems int64 // all of them, listed or not
 }
@@ -98,7 +99,8 @@ type verifier struct {
 	hash  []byte // head.sum as a line names it
 
 	anchor position
-	met    bool // a line with the anchor's number was there; if it was another line that is a problem already
+	after  [2][]byte // the first and the last line after the anchor
+	met    bool      // a line with the anchor's number was there; if it was another line that is a problem already
 }
 
 // prepare takes over the heads of the options.
@@ -181,7 +183,20 @@ func (v *verifier) check(line []byte) {
 	} else {
 		v.report.Events++
 	}
+	v.goBeyond(seq, line)
 	v.place(position{seq, sha256.Sum256(line)}, prev)
+}
+
+// goBeyond counts a line that comes after the anchor.
+func (v *verifier) goBeyond(seq uint64, line []byte) {
+	if v.anchor.seq == 0 || seq <= v.anchor.seq {
+		return
+	}
+	if v.report.Beyond.Lines == 0 {
+		v.after[0] = append(v.after[0], line...)
+	}
+	v.report.Beyond.Lines++
+	v.after[1] = append(v.after[1][:0], line...)
 }
 
 // place checks a line against the one before it. After a problem it goes on from where most of what follows fits.
@@ -228,6 +243,7 @@ func (v *verifier) meetAnchor(p position) {
 // finish says what is missing at the end.
 func (v *verifier) finish() {
 	v.report.Last = v.head.head()
+	v.report.Beyond.Span = spanOf(v.after[0], v.after[1])
 	v.line++
 	switch {
 	case v.anchor.seq == 0 || v.met:

@@ -284,7 +284,7 @@ func (l *Log) reopen() error {
 	info, err := os.Lstat(l.cfg.Path)
 	if err == nil && l.isCurrent(info) {
 		l.mu.Lock()
-		l.lost = nil
+		l.lost, l.moved = nil, false
 		l.mu.Unlock()
 		return nil
 	}
@@ -302,7 +302,7 @@ func (l *Log) reopen() error {
 		l.err = nil
 	}
 	l.old = append(l.old, l.sink.file)
-	l.sink, l.lost = next, nil
+	l.sink, l.lost, l.moved = next, nil, false
 	l.note(OpContinued, Success, fmt.Sprintf("continues the log after line %s", l.head.head()))
 	return nil
 }
@@ -336,6 +336,7 @@ func (l *Log) syncer(told uint64) {
 		case <-l.dirty:
 		case <-l.drained:
 			l.sync(told)
+			<-l.guarded
 			if l.sink.file != nil {
 				l.sink.close()
 			}
@@ -380,6 +381,56 @@ func (l *Log) sync(told uint64) uint64 {
 		l.cfg.OnSync(head.head())
 	}
 	return head.seq
+}
+
+// guardEvery is how often the guard looks.
+const guardEvery = time.Second
+
+// guard looks whether the path still leads to the file that is written, until the writer has ended. Whoever removes or
+// renames the file and does not say so has the records go where nobody looks for them.
+func (l *Log) guard() {
+	defer close(l.guarded)
+	if l.cfg.Path == "" {
+		return
+	}
+	tick := time.NewTicker(guardEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			l.checkPlace()
+		case <-l.drained:
+			return
+		}
+	}
+}
+
+// checkPlace compares the path with the open file once.
+func (l *Log) checkPlace() {
+	l.mu.Lock()
+	f, regular := l.sink.file, l.sink.regular
+	l.mu.Unlock()
+	if !regular {
+		return
+	}
+	current, err := f.Stat()
+	if err != nil {
+		return // rotated away and closed meanwhile
+	}
+	there, err := os.Stat(l.cfg.Path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return // not to be able to look says nothing
+	}
+	l.mu.Lock()
+	moved := err != nil || !os.SameFile(current, there)
+	changed := l.sink.file == f && l.moved != moved
+	if changed {
+		l.moved = moved
+	}
+	l.mu.Unlock()
+	if changed && l.cfg.OnWarning != nil {
+		l.cfg.OnWarning(l.Warning())
+	}
 }
 
 // probe lets the writer try again while writing fails, for the callers may have been sent away by the log's health.

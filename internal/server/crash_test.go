@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bytes"
 	"bufio"
 	"context"
 	"crypto/tls"
@@ -178,8 +179,12 @@ func verifyAudit(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if report, err := audit.Verify(audit.Options{}, f); err != nil {
+	var read bytes.Buffer
+	if report, err := audit.Verify(audit.Options{}, io.TeeReader(f, &read)); err != nil {
 		t.Errorf("the audit log: %v %+v", err, report.Problems)
+	}
+	if strings.Contains(read.String(), "StoreRolledBack") {
+		t.Error("the store of a killed server was taken for an old copy")
 	}
 }
 

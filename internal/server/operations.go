@@ -209,6 +209,9 @@ func (s *Server) health(ctx context.Context) health {
 	if warning := s.audit.Warning(); warning != "" {
 		h.Warnings["audit"] = warning
 	}
+	if s.rolledBack != "" {
+		h.Warnings["store"] = s.rolledBack
+	}
 	if _, lines := droppedLines(s.log); lines > 0 {
 		h.Warnings["log"] = fmt.Sprintf("the operational log takes nothing; %d of its lines are lost", lines)
 	}

@@ -313,7 +313,13 @@ func (s *Server) shutdown(servers []*http.Server) error {
 func (s *Server) Close() error { return s.close() }
 
 // ReopenAudit opens the audit log's file anew, after it was renamed.
-func (s *Server) ReopenAudit() error { return s.audit.Reopen() }
+func (s *Server) ReopenAudit() error {
+	if err := s.audit.Reopen(); err != nil {
+		return err
+	}
+	s.log.Info("audit log reopened", "record", s.audit.Head().Seq)
+	return nil
+}
 
 // correlated gives each request an id and a deadline, and makes a panic the end of one connection.
 func (s *Server) correlated(next http.Handler) http.Handler {

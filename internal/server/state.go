@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,7 +17,6 @@ import (
 	"github.com/strongroom/strongroom/internal/keyvault"
 	"github.com/strongroom/strongroom/internal/pki"
 	"github.com/strongroom/strongroom/internal/seal"
-	"github.com/strongroom/strongroom/internal/store"
 	"github.com/strongroom/strongroom/internal/store/bolt"
 )
 
@@ -42,6 +40,8 @@ type state struct {
 	external  []*identity.ExternalIssuer
 	verifier  *identity.Verifier
 	ca        *pki.LocalCA
+	// rolledBack says that the store was found to be older than the audit log; set before anything is served.
+	rolledBack string
 
 	closers []func() error // in the order of opening
 }
@@ -129,85 +129,6 @@ func (s *state) openStore(ctx context.Context, create bool) error {
 		s.db, err = seal.Open(ctx, s.bolt, root)
 	}
 	return err
-}
-
-// anchorKey is where the newest head of the audit log is remembered, out of reach of whoever can only write the log's
-// file. A cluster will have one for each server.
-const anchorKey = "audit/head/server"
-
-type anchorRecord struct {
-	Format int    `json:"v"`
-	Seq    uint64 `json:"seq"`
-	Hash   string `json:"hash"`
-}
-
-// anchor returns the remembered head of the audit log, or nil.
-func (s *state) anchor(ctx context.Context) (*audit.Head, error) {
-	var rec *anchorRecord
-	err := s.db.View(ctx, func(r store.Reader) error {
-		raw, err := r.Get(anchorKey)
-		if errors.Is(err, store.ErrNotFound) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		rec = new(anchorRecord)
-		if err := json.Unmarshal(raw, rec); err != nil {
-			return &seal.RecordError{Key: anchorKey, Reason: err.Error()}
-		}
-		if rec.Format != 1 {
-			return &seal.RecordError{Key: anchorKey, Reason: "was written by a newer release"}
-		}
-		return nil
-	})
-	if err != nil || rec == nil {
-		return nil, err
-	}
-	return &audit.Head{Seq: rec.Seq, Hash: rec.Hash}, nil
-}
-
-func (s *state) remember(h audit.Head) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	raw, err := json.Marshal(anchorRecord{Format: 1, Seq: h.Seq, Hash: h.Hash})
-	if err == nil {
-		err = s.db.Update(ctx, func(tx store.Tx) error { return tx.Put(anchorKey, raw) })
-	}
-	if err != nil {
-		s.log.Error("the head of the audit log could not be remembered", "error", err)
-	}
-}
-
-func (s *state) openAudit(ctx context.Context) error {
-	anchor, err := s.anchor(ctx)
-	if err != nil {
-		return err
-	}
-	cfg := audit.Config{
-		SyncEvery:  *s.cfg.Audit.Sync,
-		Timeout:    s.cfg.Audit.Timeout,
-		Anchor:     anchor,
-		ResourceID: "/providers/Strongroom/audit",
-		OnSync:     s.remember,
-		Now:        s.now,
-	}
-	if s.cfg.Audit.File == "-" {
-		cfg.Writer = os.Stdout
-	} else {
-		cfg.Path = s.cfg.Audit.File
-		if err := os.MkdirAll(filepath.Dir(cfg.Path), 0o700); err != nil {
-			return fmt.Errorf("audit log: %w", err)
-		}
-	}
-	if s.audit, err = audit.Open(cfg); err != nil {
-		return err
-	}
-	s.closers = append(s.closers, s.audit.Close)
-	if w := s.audit.Warning(); w != "" {
-		s.log.Error("the audit log is not complete", "warning", w)
-	}
-	return nil
 }
 
 func (s *state) openIdentity(ctx context.Context, tenantID string) error {
