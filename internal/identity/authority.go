@@ -150,33 +150,64 @@ func (a *Authority) rotationDue(keys []signingRecord, now time.Time) (bool, time
 	return true, now.Add(a.cfg.PublishAhead)
 }
 
-// RotateSigningKey publishes a new key that signs after the publishing time, and returns its kid. If one is already
-// waiting, that one is it: so two servers that are told at once make one key. Old keys verify until the last token that
-// they signed has expired.
-func (a *Authority) RotateSigningKey(ctx context.Context) (string, error) {
+// A SigningKey describes a key of the embedded issuer.
+type SigningKey struct {
+	KeyID     string
+	Created   time.Time
+	SignsFrom time.Time
+	Active    bool // signs now
+}
+
+// SigningKeys returns the keys by which tokens are verified, in the order in which they sign.
+func (a *Authority) SigningKeys(ctx context.Context) ([]SigningKey, error) {
+	keys, err := a.keys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	signs := active(keys, a.dir.now())
+	out := make([]SigningKey, 0, len(keys))
+	for _, k := range keys {
+		out = append(out, SigningKey{
+			KeyID: k.KeyID, Created: k.Created, SignsFrom: k.ActiveFrom, Active: signs != nil && signs.KeyID == k.KeyID,
+		})
+	}
+	return out, nil
+}
+
+// RotateSigningKey publishes a new key that signs after the publishing time. If one is already waiting, that one is it,
+// and waiting is true: so two servers that are told at once make one key. Old keys verify until the last token that they
+// signed has expired.
+func (a *Authority) RotateSigningKey(ctx context.Context) (next SigningKey, waiting bool, err error) {
 	now := a.dir.now()
 	fresh, err := a.newKey(now, now.Add(a.cfg.PublishAhead))
 	if err != nil {
-		return "", err
+		return SigningKey{}, false, err
 	}
-	var kid string
 	err = a.dir.db.Update(ctx, func(tx store.Tx) error {
 		keys, err := readKeys(tx)
 		if err != nil {
 			return err
 		}
+		chosen := fresh
 		if n := len(keys); n > 0 && keys[n-1].ActiveFrom.After(now) {
-			kid = keys[n-1].KeyID
+			chosen = &keys[n-1]
+		}
+		waiting = chosen != fresh
+		next = SigningKey{KeyID: chosen.KeyID, Created: chosen.Created, SignsFrom: chosen.ActiveFrom}
+		if waiting {
 			return nil
 		}
-		kid = fresh.KeyID
 		return addKey(tx, keys, fresh)
 	})
-	return kid, err
+	if err != nil {
+		return SigningKey{}, false, err
+	}
+	return next, waiting, nil
 }
 
 // RevokeSigningKey removes a key that must not be trusted any more. All tokens that it signed stop working: at once on
-// this server, within a second on others. If no other key is left, a new one takes over immediately.
+// this server, within a second on others. If it is the one that signs, a new one takes over immediately, without having
+// been published before: neither an older one, whose time was over, nor the next one, which may have leaked with it, does.
 func (a *Authority) RevokeSigningKey(ctx context.Context, kid string) error {
 	if !validKeyID(kid) {
 		return errorf(NotFound, "no such signing key")
@@ -196,12 +227,12 @@ func (a *Authority) RevokeSigningKey(ctx context.Context, kid string) error {
 		if i < 0 {
 			return errorf(NotFound, "no such signing key")
 		}
+		signs := active(keys, now).KeyID == kid
 		if err := tx.Delete(prefixSigning + kid); err != nil {
 			return fmt.Errorf("identity: remove a signing key: %w", err)
 		}
-		keys = slices.Delete(keys, i, i+1)
-		if len(keys) == 0 {
-			if err := addKey(tx, keys, fresh); err != nil {
+		if signs {
+			if err := addKey(tx, slices.Delete(keys, i, i+1), fresh); err != nil {
 				return err
 			}
 		}
@@ -275,7 +306,7 @@ func readKeys(r store.Reader) ([]signingRecord, error) {
 }
 
 // active returns the key that signs at now: the newest of those that have been published long enough. If there is none
-// (the clock of this server runs behind that of the one which made the first key, or all others were revoked), the
+// (the clock of this server runs behind that of the one which made the first key, or revoked the only other), the
 // oldest signs ahead of its time.
 func active(keys []signingRecord, now time.Time) *signingRecord {
 	for i := len(keys) - 1; i >= 0; i-- {

@@ -37,9 +37,16 @@ func TestRotationKeepsOldTokensValid(t *testing.T) {
 	app := in.app(t)
 	first, _ := in.signingKey(t)
 
-	second, err := in.authority.RotateSigningKey(t.Context())
+	next, waiting, err := in.authority.RotateSigningKey(t.Context())
 	if err != nil {
 		t.Fatal(err)
+	}
+	second := next.KeyID
+	if waiting || next.Active || !next.SignsFrom.Equal(in.clock.Now().Add(DefaultPublishAhead)) {
+		t.Errorf("waiting %v, %+v", waiting, next)
+	}
+	if again, waiting, err := in.authority.RotateSigningKey(t.Context()); err != nil || !waiting || again != next {
+		t.Errorf("once more: %v, waiting %v, %+v", err, waiting, again)
 	}
 	if ids := keyIDs(t, in); len(ids) != 2 || !slices.Contains(ids, first) || !slices.Contains(ids, second) {
 		t.Fatalf("published %v, want %s and %s", ids, first, second)
@@ -101,7 +108,7 @@ func TestConcurrentRotationMakesOneKey(t *testing.T) {
 	t.Parallel()
 	one := install(t)
 	two := join(t, one.db, one.clock)
-	request := func(in *installation) error { _, err := in.authority.RotateSigningKey(t.Context()); return err }
+	request := func(in *installation) error { _, _, err := in.authority.RotateSigningKey(t.Context()); return err }
 	schedule := func(in *installation) error { return in.authority.Tick(t.Context(), in.clock.Now()) }
 	for _, rotate := range []func(*installation) error{request, schedule} {
 		before := keyIDs(t, one)
@@ -176,6 +183,68 @@ func TestRevokedSigningKey(t *testing.T) {
 	}
 	wantKind(t, here.authority.RevokeSigningKey(t.Context(), kid), NotFound)
 	wantKind(t, here.authority.RevokeSigningKey(t.Context(), "../tenant"), NotFound)
+}
+
+// TestRevokedSigningKeyHasANewSuccessor revokes the key that signs while an older one and the next one are published:
+// neither of them takes its place. To revoke one that does not sign changes nothing about who does.
+func TestRevokedSigningKeyHasANewSuccessor(t *testing.T) {
+	t.Parallel()
+	in := install(t)
+	rotate := func() string {
+		t.Helper()
+		next, _, err := in.authority.RotateSigningKey(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return next.KeyID
+	}
+	revoke := func(kid string) {
+		t.Helper()
+		if err := in.authority.RevokeSigningKey(t.Context(), kid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	signs := func() (kid string, all []string) {
+		t.Helper()
+		keys, err := in.authority.SigningKeys(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range keys {
+			all = append(all, k.KeyID)
+			if k.Active {
+				kid += k.KeyID
+			}
+		}
+		return kid, all
+	}
+	first, _ := signs()
+	second := rotate()
+	in.clock.Advance(DefaultPublishAhead)
+	third := rotate()
+	if kid, all := signs(); kid != second || !slices.Equal(all, []string{first, second, third}) {
+		t.Fatalf("%s signs of %v", kid, all)
+	}
+	revoke(second)
+	fresh, all := signs()
+	if slices.Contains([]string{"", first, second, third}, fresh) || !slices.Equal(all, []string{first, fresh, third}) {
+		t.Fatalf("after the revocation %s signs of %v", fresh, all)
+	}
+	if kid, _ := in.signingKey(t); kid != fresh {
+		t.Errorf("%s signs", kid)
+	}
+	app := in.app(t)
+	if _, err := in.verifier.Verify(t.Context(), in.token(t, app, vaultAud, 2)); err != nil {
+		t.Errorf("a token of the key that took over: %v", err)
+	}
+	revoke(first)
+	if kid, all := signs(); kid != fresh || !slices.Equal(all, []string{fresh, third}) {
+		t.Errorf("%s signs of %v", kid, all)
+	}
+	revoke(fresh)
+	if kid, _ := signs(); kid == "" || kid == third {
+		t.Errorf("the next key %s signs before its time", kid)
+	}
 }
 
 // A new server issues tokens within the second in which it made its first key.

@@ -87,14 +87,9 @@ func (s *Server) adminHandler() http.Handler {
 			return s.directory.RemoveCredential(r.Context(), r.PathValue("id"), r.PathValue("credential"))
 		})
 	})
-	handle("POST /tokens/rotate", func(r *http.Request) (any, error) {
-		var kid string
-		err := s.operated(r.Context(), "TokenSigningKeyRotate", "", func() (err error) {
-			kid, err = s.authority.RotateSigningKey(r.Context())
-			return err
-		})
-		return map[string]string{"kid": kid}, err
-	})
+	handle("GET /tokens/keys", s.listSigningKeys)
+	handle("POST /tokens/rotate", s.rotateSigningKey)
+	handle("POST /tokens/revoke", s.revokeSigningKey)
 
 	handle("GET /seal", func(r *http.Request) (any, error) { return s.sealStatus(r.Context()) })
 	handle("POST /seal/rotate", func(r *http.Request) (any, error) {
