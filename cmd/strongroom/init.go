@@ -1,11 +1,14 @@
 package main
 
 import (
+	"crypto/tls"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"text/template"
@@ -17,70 +20,9 @@ import (
 )
 
 // configTemplate is the configuration that init writes. The comments of server.Config are the whole manual.
-const configTemplate = `# The configuration of a Strongroom server: strongroom serve --config {{.Path}}
-# Unknown keys are errors. What is left out has a safe default. Check a change with: strongroom serve --check
-
-# Vaults answer at <name>.vault.{{.Domain}}, the token service at login.{{.Domain}}.
-domain: {{quote .Domain}}
-
-# The database, the audit log and the local files. Only the server's user may reach it.
-data: {{quote .Data}}
-
-# Addresses for HTTPS, IPv4 and IPv6 each by itself.
-listen:
-{{- range .Listen}}
-  - {{quote .}}
-{{- end}}
-
-# The key that protects all others. Keep a copy where the data is not: without it nothing can be read again.
-# Exactly one of file, environment, passphraseFile, passphraseEnvironment.
-rootKey:
-  {{.RootKind}}: {{quote .RootValue}}
-
-# The certificate, read again when the files change. Without it the local authority issues one and clients must trust
-# {{.Data}}/ca.pem (strongroom env does that for a shell).
-{{- if .Certificate}}
-tls:
-  certificate: {{quote .Certificate}}
-  key: {{quote .Key}}
-{{- else}}
-# tls:
-#   certificate: /etc/strongroom/tls.pem
-#   key: /etc/strongroom/tls.key
-{{- end}}
-
-# Every request is on record before it is answered. sync: how often records are forced to the disk; "0s" is each.
-{{- if .Audit}}
-audit:
-  file: {{quote .Audit}}
-{{- else}}
-# audit:
-#   file: /var/log/strongroom/audit.jsonl
-#   sync: 1s
-{{- end}}
-
-# Tokens without a secret for programs on this machine that know the identity's header.
-{{- if .Identity}}
-managedIdentity:
-  listen: {{quote .Identity}}
-{{- else}}
-# managedIdentity:
-#   listen: 127.0.0.1:8442
-{{- end}}
-
-# Health and metrics, without authentication: keep it on loopback. "-" for none. pprof: true adds profiles.
-operations:
-  listen: {{quote .Operations}}
-
-# Further OpenID Connect issuers whose tokens the vaults accept.
-# issuers:
-#   - issuer: https://login.microsoftonline.com/<tenant>/v2.0
-#     tenant: <tenant>
-#     audiences: ["https://vault.{{.Domain}}"]
-
-# The location that vaults report.
-region: {{quote .Region}}
-`
+//
+//go:embed strongroom.yaml.tmpl
+var configTemplate string
 
 type initCommand struct {
 	config, domain, data, tenant, vault, region     string
@@ -126,8 +68,8 @@ func (i *initCommand) run(cmd *cobra.Command, _ []string) error {
 	if i.domain == "" {
 		return usagef("--domain is missing: the domain below which vaults answer, such as corp.example")
 	}
-	if i.tenant != "" && uuid.Validate(i.tenant) != nil {
-		return usagef("--tenant %s is not a GUID", i.tenant)
+	if err := i.check(); err != nil {
+		return err
 	}
 	if _, err := os.Lstat(i.config); !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s exists already and is kept: serve it, or name another file with --config", i.config)
@@ -141,9 +83,18 @@ func (i *initCommand) run(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	defer os.Remove(draft) // fails once it has its name
+	if _, err := os.Lstat(cfg.RootKey.File); cfg.RootKey.File != "" && i.rootKeyFile == "" && err == nil {
+		return fmt.Errorf("there is a root key %s already, perhaps of another installation: name another file with --root-key-file, or "+
+			"that one if both shall have the same", cfg.RootKey.File)
+	}
+	_, err = os.Lstat(cfg.Data)
+	made := errors.Is(err, fs.ErrNotExist)
 	fresh, err := server.Init(cmd.Context(), cfg, server.Options{TenantID: i.tenant}, i.vault)
 	if err != nil {
-		return err
+		if made {
+			os.Remove(cfg.Data) // only if nothing is in it: the root key is opened first
+		}
+		return i.explainRootKey(err)
 	}
 	if !fresh {
 		return fmt.Errorf("%s holds an installation already and is kept: choose another folder with --data", cfg.Data)
@@ -154,6 +105,41 @@ func (i *initCommand) run(cmd *cobra.Command, _ []string) error {
 	}
 	i.report(cmd, cfg)
 	return nil
+}
+
+// newVaultName is what a vault may be called: Azure's rule, but for its length of 3 to 24.
+var newVaultName = regexp.MustCompile(`^[a-zA-Z](?:-?[a-zA-Z0-9])+$`)
+
+// check finds what would fail only after something was made.
+func (i *initCommand) check() error {
+	const guid = 36 // bytes in the only form that the wire has
+	if i.tenant != "" && (len(i.tenant) != guid || uuid.Validate(i.tenant) != nil) {
+		return usagef("--tenant %s is not a GUID", i.tenant)
+	}
+	if i.vault != "" && (len(i.vault) < 3 || len(i.vault) > 24 || !newVaultName.MatchString(i.vault)) {
+		return usagef("--vault %q is not the name of a vault: 3 to 24 letters, digits and single hyphens, beginning with a letter and "+
+			"not ending with a hyphen", i.vault)
+	}
+	if i.certificate != "" {
+		if _, err := tls.LoadX509KeyPair(i.certificate, i.key); err != nil {
+			return fmt.Errorf("--tls-certificate and --tls-key: %w", err)
+		}
+	}
+	switch {
+	case i.rootKeyEnv != "" && os.Getenv(i.rootKeyEnv) == "":
+		return usagef("--root-key-env: the variable %s is not set; strongroom seal generate-key makes a root key", i.rootKeyEnv)
+	case i.passEnv != "" && os.Getenv(i.passEnv) == "":
+		return usagef("--passphrase-env: the variable %s is not set", i.passEnv)
+	}
+	return nil
+}
+
+// explainRootKey says where a good root key comes from.
+func (i *initCommand) explainRootKey(err error) error {
+	if i.rootKeyEnv != "" && strings.Contains(err.Error(), "root key") {
+		return fmt.Errorf("the variable %s: %w; strongroom seal generate-key makes a root key", i.rootKeyEnv, err)
+	}
+	return err
 }
 
 // writeDraft writes the configuration under another name and reads it as the server would.
@@ -210,8 +196,7 @@ func (i *initCommand) text() (string, error) {
 		values[name] = path
 	}
 	if kind == "file" && within(values["Data"].(string), values["RootValue"].(string)) {
-		return "", errors.New("the root key must not lie in the data folder, or whoever gets a copy of that has everything: " +
-			"name another place with --root-key-file")
+		return "", fmt.Errorf("%s: name another place with --root-key-file", keyBesideData)
 	}
 	var b strings.Builder
 	t, err := template.New("config").Funcs(template.FuncMap{"quote": strconv.Quote}).Parse(configTemplate)
@@ -221,6 +206,9 @@ func (i *initCommand) text() (string, error) {
 	return b.String(), err
 }
 
+// keyBesideData is why a root key is refused.
+const keyBesideData = "the root key must not lie in the data folder, or whoever gets a copy of that has everything"
+
 func within(folder, path string) bool {
 	rel, err := filepath.Rel(folder, path)
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
@@ -229,10 +217,16 @@ func within(folder, path string) bool {
 func (i *initCommand) report(cmd *cobra.Command, cfg *server.Config) {
 	w := cmd.OutOrStdout()
 	fmt.Fprintf(w, "The installation is in %s, its configuration in %s.\n\n", cfg.Data, i.config)
-	if cfg.RootKey.File != "" {
-		fmt.Fprintf(w, "The root key is %s. Copy it to a safe place that is not this machine:\nwithout it nothing can be read again.\n\n",
-			cfg.RootKey.File)
+	root := "The root key is " + cfg.RootKey.File
+	switch r := cfg.RootKey; {
+	case r.Environment != "":
+		root = "The root key is in the variable " + r.Environment
+	case r.PassphraseFile != "":
+		root = "The passphrase is the first line of " + r.PassphraseFile
+	case r.PassphraseEnvironment != "":
+		root = "The passphrase is in the variable " + r.PassphraseEnvironment
 	}
+	fmt.Fprintf(w, "%s. Copy it to a safe place that is not this machine:\nwithout it nothing can be read again.\n\n", root)
 	fmt.Fprintf(w, `The administrator's client secret is in
   %s
 Move it to where you keep such things; the server does not need it. Whoever has it may do everything in the vaults

@@ -48,6 +48,9 @@ database: then give --rotate, which also makes a new data key, moves every recor
 			if (key == "") == (passphrase == "") {
 				return usagef("give the new root key with either --new-key-file or --new-passphrase-file")
 			}
+			if err := o.where.checkNewRoot(key); err != nil {
+				return err
+			}
 			in, err := prepareRoot(key, passphrase)
 			if err != nil {
 				return err
@@ -65,6 +68,26 @@ database: then give --rotate, which also makes a new data key, moves every recor
 	cmd.Flags().BoolVar(&rotate, "rotate", false, "also move every record to a new data key, for an old root key that others may know")
 	cmd.Flags().StringVar(&passphrase, "new-passphrase-file", "", "file whose first line is the new passphrase")
 	return cmd
+}
+
+// checkNewRoot refuses a root key in the data folder, as init does, unless the present one lies there too, as in dev mode.
+func (p *place) checkNewRoot(key string) error {
+	if key == "" {
+		return nil
+	}
+	dir, err := p.folder()
+	if err != nil {
+		return err
+	}
+	path, err := filepath.Abs(key)
+	if err != nil || !within(dir, path) {
+		return err
+	}
+	cfg, err := p.configuration()
+	if err == nil && cfg.RootKey.File != "" && within(dir, cfg.RootKey.File) {
+		return nil
+	}
+	return usagef("%s: name another place with --new-key-file", keyBesideData)
 }
 
 // prepareRoot names the new root key by an absolute path, because the server's folder is another, and makes it if it is missing.
