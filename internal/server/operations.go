@@ -205,6 +205,9 @@ func (s *Server) health(ctx context.Context) health {
 		case left < 14*24*time.Hour:
 			h.Warnings["certificate"] = "the TLS certificate ends on " + cert.Leaf.NotAfter.UTC().Format(time.RFC3339)
 		}
+		if warning := uncovered(cert.Leaf, s.cfg); warning != "" {
+			h.Warnings["names"] = warning
+		}
 	}
 	if warning := s.audit.Warning(); warning != "" {
 		h.Warnings["audit"] = warning

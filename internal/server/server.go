@@ -139,7 +139,7 @@ func (s *Server) machineIdentities(ctx context.Context) (ids []string, err error
 func (s *Server) openCertificates() error {
 	s.certs = &issuedCertificates{ca: s.ca, names: serverNames(s.cfg), now: s.now}
 	if s.cfg.TLS.Certificate != "" {
-		s.certs = &fileCertificates{cert: s.cfg.TLS.Certificate, key: s.cfg.TLS.Key, log: s.log, now: s.now}
+		s.certs = &fileCertificates{cfg: s.cfg, log: s.log, now: s.now}
 	}
 	_, err := s.certs.current()
 	return err

@@ -440,9 +440,9 @@ func TestCertificateReload(t *testing.T) {
 	dir := t.TempDir()
 	ca := newCA(t, "localhost")
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	write := func() *x509.Certificate {
+	write := func(names ...string) *x509.Certificate {
 		t.Helper()
-		pair, err := ca.IssueServer([]string{"*.vault.localhost", "login.localhost"})
+		pair, err := ca.IssueServer(append(names, "*.vault.localhost"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -451,14 +451,14 @@ func TestCertificateReload(t *testing.T) {
 		}
 		return pair.Leaf
 	}
-	first := write()
+	first := write("login.localhost")
 	pool := x509.NewCertPool()
 	pool.AddCert(ca.Certificate())
 	cfg, err := server.DevConfig(filepath.Join(dir, "data"), []string{"127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Operations.Listen, cfg.ManagedIdentity.Listen = "-", ""
+	cfg.Operations.Listen, cfg.ManagedIdentity.Listen = "127.0.0.1:0", ""
 	cfg.TLS = server.TLSConfig{Certificate: cert, Key: key}
 	var mu sync.Mutex
 	now := time.Now()
@@ -495,12 +495,31 @@ func TestCertificateReload(t *testing.T) {
 		defer c.Close()
 		return c.ConnectionState().PeerCertificates[0]
 	}
+	warned := func() bool {
+		t.Helper()
+		resp, err := http.Get(srv.Status().Operations + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		raw, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("%s, %v: %s", resp.Status, err, raw)
+		}
+		return strings.Contains(string(raw), "does not cover login.localhost:")
+	}
 	if !served().Equal(first) {
 		t.Error("the first certificate is not served")
+	}
+	if warned() {
+		t.Error("health misses a name that is there")
 	}
 	second := write()
 	if !served().Equal(second) {
 		t.Error("the new certificate is not served")
+	}
+	if !warned() {
+		t.Error("health does not name the name that is missing")
 	}
 	if err := os.WriteFile(key, []byte("half a key"), 0o600); err != nil {
 		t.Fatal(err)
@@ -508,7 +527,7 @@ func TestCertificateReload(t *testing.T) {
 	if !served().Equal(second) {
 		t.Error("a bad pair replaced the good one")
 	}
-	third := write()
+	third := write("login.localhost")
 	if !served().Equal(third) {
 		t.Error("after a bad pair the good one is not served")
 	}

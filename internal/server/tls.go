@@ -2,10 +2,12 @@ package server
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -67,13 +69,43 @@ func serverNames(cfg *Config) []string {
 	return names
 }
 
+// missingNames are those that clients ask for and that cert, which somebody else has made, does not cover: every vault, and
+// the token service, without which there is no token for a vault. What else answers has one name in some installations.
+func missingNames(cert *x509.Certificate, cfg *Config) (missing []string) {
+	for _, name := range neededNames(cfg) {
+		if cert.VerifyHostname(name) != nil { // a name with a wildcard is covered by the same only
+			missing = append(missing, name)
+		}
+	}
+	return missing
+}
+
+func neededNames(cfg *Config) []string {
+	names := []string{"login." + cfg.Domain}
+	for _, suffix := range cfg.suffixes() {
+		names = append(names, "*."+suffix)
+	}
+	return names
+}
+
+// uncovered says which names are missing, "" if none is.
+func uncovered(cert *x509.Certificate, cfg *Config) string {
+	missing := missingNames(cert, cfg)
+	if len(missing) == 0 {
+		return ""
+	}
+	return "the TLS certificate does not cover " + strings.Join(missing, ", ") + ": clients that go there will refuse it"
+}
+
 // fileCertificates come from the operator's files and are read again when these change. A pair that cannot be used is
 // reported and the present one kept, because files are seldom replaced both at once. It is reported once for each change
 // of the files, not each time they are looked at.
+//
+// One that does not cover all names is used, for the operator decides, and reported.
 type fileCertificates struct {
-	cert, key string
-	log       *slog.Logger
-	now       func() time.Time
+	cfg *Config
+	log *slog.Logger
+	now func() time.Time
 
 	mu      sync.Mutex // guards what follows
 	pair    *tls.Certificate
@@ -111,13 +143,17 @@ func (c *fileCertificates) current() (*tls.Certificate, error) {
 	c.stamps = stamps
 	if err != nil {
 		c.log.Error("the new TLS certificate cannot be used; the present one is kept", "error", err)
+		return c.pair, nil
+	}
+	if warning := uncovered(c.pair.Leaf, c.cfg); warning != "" {
+		c.log.Warn(warning, "file", c.cfg.TLS.Certificate)
 	}
 	return c.pair, nil
 }
 
 // look returns the files' stamps. One that is not there has the zero stamp.
 func (c *fileCertificates) look() (stamps [2]stamp, err error) {
-	for i, path := range []string{c.cert, c.key} {
+	for i, path := range []string{c.cfg.TLS.Certificate, c.cfg.TLS.Key} {
 		info, statErr := os.Stat(path)
 		if statErr != nil {
 			err = errors.Join(err, fmt.Errorf("tls: %w", statErr))
@@ -129,22 +165,31 @@ func (c *fileCertificates) look() (stamps [2]stamp, err error) {
 }
 
 func (c *fileCertificates) load() error {
-	info, err := os.Stat(c.key)
+	pair, err := c.cfg.TLS.load(c.now())
 	if err != nil {
-		return fmt.Errorf("tls: %w", err)
+		return err
+	}
+	c.pair = pair
+	return nil
+}
+
+// load reads the files and checks whether the pair can be used at all.
+func (t TLSConfig) load(now time.Time) (*tls.Certificate, error) {
+	info, err := os.Stat(t.Key)
+	if err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
 	}
 	// The group may read: where several services share a certificate, its key belongs to a group of its own (ssl-cert).
 	if info.Mode().Perm()&0o027 != 0 {
-		return fmt.Errorf("tls: key %s has mode %04o: only its owner may change it and only owner and group may read it; run chmod 600 or 640",
-			c.key, info.Mode().Perm())
+		return nil, fmt.Errorf("tls: key %s has mode %04o: only its owner may change it and only owner and group may read it; run chmod 600 or 640",
+			t.Key, info.Mode().Perm())
 	}
-	pair, err := tls.LoadX509KeyPair(c.cert, c.key)
+	pair, err := tls.LoadX509KeyPair(t.Certificate, t.Key)
 	if err != nil {
-		return fmt.Errorf("tls: %w", err)
+		return nil, fmt.Errorf("tls: %w", err)
 	}
-	if c.now().After(pair.Leaf.NotAfter) {
-		return errors.New("tls: the certificate has expired")
+	if now.After(pair.Leaf.NotAfter) {
+		return nil, errors.New("tls: the certificate has expired")
 	}
-	c.pair = &pair
-	return nil
+	return &pair, nil
 }
