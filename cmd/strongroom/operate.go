@@ -81,7 +81,7 @@ func newTokenRevoke() *cobra.Command {
 		Use:   "revoke-key --kid KID",
 		Short: "Withdraw a key for signing tokens; its tokens are refused from then on",
 		Long: `Revoke-key withdraws a key for signing tokens that may be known to somebody: tokens that it has signed are refused from then
-on, and programs get new ones.`,
+on, and programs get new ones. If it is the one that signs, a new key takes over at once.`,
 		Example: "  strongroom token keys\n  strongroom token revoke-key --kid 4f0c…",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if kid == "" {
