@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +23,9 @@ import (
 // devVault is the vault that dev mode makes.
 const devVault = "demo"
 
+// databaseFile is the server's, in the data folder.
+const databaseFile = "strongroom.db"
+
 type devCommand struct {
 	data       string
 	listen     []string
@@ -28,6 +33,7 @@ type devCommand struct {
 	operations string
 	rootKey    string
 	requests   bool
+	insecure   bool
 
 	free         map[string]*string // addresses that may be replaced if they are busy: nobody asked for them
 	listenChosen bool
@@ -67,6 +73,7 @@ Dev mode keeps its root key beside the data: whoever gets the folder can read ev
 	f.StringVar(&d.identity, "identity-listen", "127.0.0.1:8442", "address of the managed-identity endpoint (a free port if this default is busy)")
 	f.StringVar(&d.operations, "operations-listen", "127.0.0.1:9443", "address of health and metrics (a free port if this default is busy)")
 	f.StringVar(&d.rootKey, "root-key-file", "", "root key, made if missing (default root.key in the data folder)")
+	f.BoolVar(&d.insecure, "insecure-listen", false, "allow --listen with an address that other machines reach")
 	f.BoolVar(&d.requests, "log-requests", false, "log each request on standard error")
 	return cmd
 }
@@ -79,7 +86,7 @@ func (d *devCommand) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if err := refuseSecond(cmd.Context(), cfg.Data); err != nil {
+	if err := d.refuse(cmd.Context(), cfg); err != nil {
 		return err
 	}
 	log, flush := server.NewLogger(cmd.ErrOrStderr(), server.Level(cfg.Log.Level))
@@ -95,6 +102,26 @@ func (d *devCommand) run(cmd *cobra.Command) error {
 	}
 	d.greet(cmd.OutOrStdout(), cfg, srv, fresh, &where)
 	return serveUntilSignal(cmd, srv, log)
+}
+
+// refuse tells what dev mode does not do, before it makes anything.
+func (d *devCommand) refuse(ctx context.Context, cfg *server.Config) error {
+	for _, address := range cfg.Listen {
+		if a, err := netip.ParseAddrPort(address); err == nil && !a.Addr().IsLoopback() && !d.insecure {
+			return usagef("--listen %s: other machines may reach that, and dev mode does not protect its root key; use strongroom init and "+
+				"serve, or give --insecure-listen if you really want that", address)
+		}
+	}
+	if err := reachable(cfg.Data); err != nil {
+		return err
+	}
+	_, key := os.Lstat(cfg.RootKey.File)
+	if _, err := os.Lstat(filepath.Join(cfg.Data, databaseFile)); err == nil && d.rootKey == "" && errors.Is(key, fs.ErrNotExist) {
+		return fmt.Errorf("%s holds an installation, but not its root key %s: if strongroom init made it, start it with "+
+			"strongroom serve --config FILE, or choose another folder with --data; if dev mode made it, bring the root key back, or name "+
+			"it with --root-key-file", cfg.Data, filepath.Base(cfg.RootKey.File))
+	}
+	return refuseSecond(ctx, cfg.Data)
 }
 
 func (d *devCommand) config() (*server.Config, error) {
@@ -127,9 +154,18 @@ func (d *devCommand) open(ctx context.Context, cfg *server.Config, opts server.O
 		}
 		var op *net.OpError
 		if !errors.As(err, &op) || op.Addr == nil || !d.giveWay(cfg, op.Addr.String(), err, notes) {
-			return nil, explainListen(err)
+			return nil, explainListen(err, d.settings(cfg))
 		}
 	}
+}
+
+// settings tells by which flag each address is set.
+func (d *devCommand) settings(cfg *server.Config) map[string]string {
+	flags := map[string]string{cfg.ManagedIdentity.Listen: "--identity-listen", cfg.Operations.Listen: "--operations-listen"}
+	for _, address := range cfg.Listen {
+		flags[address] = "--listen"
+	}
+	return flags
 }
 
 // giveWay changes the configuration so that it does without an address that cannot be had. It is false if that may not be.

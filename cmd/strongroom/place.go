@@ -62,10 +62,17 @@ func (p *place) socket() (*admin.Client, error) {
 // configuration returns the configuration of an installation whose server does not run.
 func (p *place) configuration() (*server.Config, error) {
 	if p.config != "" {
-		return server.ReadConfig(p.config)
+		cfg, err := server.ReadConfig(p.config)
+		if err != nil {
+			return nil, err
+		}
+		return cfg, reachable(cfg.Data)
 	}
 	cfg, err := server.DevConfig(p.dataOrDefault(), nil)
 	if err != nil {
+		return nil, err
+	}
+	if err := reachable(cfg.Data); err != nil {
 		return nil, err
 	}
 	if _, err := os.Stat(cfg.RootKey.File); errors.Is(err, fs.ErrNotExist) {

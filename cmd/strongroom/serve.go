@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
@@ -52,14 +54,14 @@ second signal ends it at once. SIGHUP opens the audit log's file anew, after it 
 }
 
 func serve(cmd *cobra.Command, cfg *server.Config) error {
-	if err := refuseSecond(cmd.Context(), cfg.Data); err != nil {
+	if err := errors.Join(reachable(cfg.Data), refuseSecond(cmd.Context(), cfg.Data)); err != nil {
 		return err
 	}
 	log, flush := server.NewLogger(cmd.ErrOrStderr(), server.Level(cfg.Log.Level))
 	defer flush()
 	srv, err := server.Open(cmd.Context(), cfg, server.Options{Log: log})
 	if err != nil {
-		return explainListen(err)
+		return explainListen(err, configSettings(cfg))
 	}
 	return serveUntilSignal(cmd, srv, log)
 }
@@ -74,24 +76,52 @@ func refuseSecond(ctx context.Context, data string) error {
 	return nil
 }
 
-// explainListen says what to do about an address that cannot be had.
-func explainListen(err error) error {
+// configSettings tells where a configuration has each address.
+func configSettings(cfg *server.Config) map[string]string {
+	settings := map[string]string{
+		cfg.ManagedIdentity.Listen: "managedIdentity.listen in the configuration",
+		cfg.Operations.Listen:      "operations.listen in the configuration",
+	}
+	for _, address := range cfg.Listen {
+		settings[address] = "listen in the configuration"
+	}
+	return settings
+}
+
+// explainListen says what to do about an address that cannot be had. settings are where each address is set.
+func explainListen(err error, settings map[string]string) error {
 	var op *net.OpError
 	if !errors.As(err, &op) || op.Op != "listen" || op.Addr == nil {
 		return err
 	}
+	setting := "another"
+	for address, name := range settings {
+		if a, err := netip.ParseAddrPort(address); err == nil && a.String() == op.Addr.String() {
+			setting = "another with " + name
+		}
+	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("the address %s is in use by another program: stop that, or choose another address with --listen "+
-			"(listen in the configuration)", op.Addr)
+		return fmt.Errorf("the address %s is in use by another program: stop that, or choose %s", op.Addr, setting)
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("the address %s may not be used by this user: give the program the capability cap_net_bind_service, "+
-			"or choose a port from 1024 up with --listen (listen in the configuration)", op.Addr)
+			"or choose %s, with a port from 1024 up", op.Addr, setting)
 	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EAFNOSUPPORT):
-		return fmt.Errorf("the address %s does not belong to this machine: choose another with --listen (listen in the "+
-			"configuration)", op.Addr)
+		return fmt.Errorf("the address %s does not belong to this machine: choose %s", op.Addr, setting)
 	}
 	return err
+}
+
+// reachable tells of a data folder that belongs to another user. One that is not there is for others to tell.
+func reachable(dir string) error {
+	if _, err := os.ReadDir(dir); errors.Is(err, fs.ErrPermission) {
+		return foreignFolder(dir)
+	}
+	return nil
+}
+
+func foreignFolder(dir string) error {
+	return fmt.Errorf("the data folder %s belongs to another user: run this as its owner, such as with sudo -u", dir)
 }
 
 // serveUntilSignal serves until the context ends or the process is told to stop.

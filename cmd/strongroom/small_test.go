@@ -18,6 +18,7 @@ import (
 	"software.sslmate.com/src/go-pkcs12"
 
 	"github.com/strongroom/strongroom/internal/admin"
+	"github.com/strongroom/strongroom/internal/server"
 )
 
 // What Python's base64.encodebytes gives, which az stores.
@@ -107,22 +108,31 @@ func TestHelp(t *testing.T) {
 
 func TestExplainListen(t *testing.T) {
 	t.Parallel()
-	address := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 443}
+	settings := configSettings(&server.Config{
+		Listen:          []string{"127.0.0.1:443", "[::1]:443"},
+		ManagedIdentity: server.ManagedIdentityConfig{Listen: "127.0.0.1:1"},
+		Operations:      server.OperationsConfig{Listen: "-"},
+	})
+	four, six := net.IPv4(127, 0, 0, 1), net.IPv6loopback
 	for _, tc := range []struct {
-		err  syscall.Errno
-		want string
+		ip      net.IP
+		port    int
+		err     syscall.Errno
+		want    string
+		setting string
 	}{
-		{syscall.EADDRINUSE, "in use by another program"},
-		{syscall.EACCES, "cap_net_bind_service"},
-		{syscall.EADDRNOTAVAIL, "does not belong to this machine"},
+		{four, 443, syscall.EADDRINUSE, "in use by another program", "choose another with listen in"},
+		{six, 443, syscall.EACCES, "cap_net_bind_service", "choose another with listen in"},
+		{four, 1, syscall.EADDRNOTAVAIL, "does not belong to this machine", "choose another with managedIdentity.listen in"},
+		{four, 2, syscall.EADDRINUSE, "in use by another program", "choose another"},
 	} {
-		err := &net.OpError{Op: "listen", Net: "tcp4", Addr: address, Err: os.NewSyscallError("bind", tc.err)}
-		if got := explainListen(err).Error(); !strings.Contains(got, tc.want) || !strings.Contains(got, "--listen") {
+		err := &net.OpError{Op: "listen", Addr: &net.TCPAddr{IP: tc.ip, Port: tc.port}, Err: os.NewSyscallError("bind", tc.err)}
+		if got := explainListen(err, settings).Error(); !strings.Contains(got, tc.want) || !strings.Contains(got, tc.setting) {
 			t.Errorf("%v: %s", tc.err, got)
 		}
 	}
 	other := errors.New("other")
-	if got := explainListen(other); got != other {
+	if got := explainListen(other, settings); got != other {
 		t.Errorf("%v became %v", other, got)
 	}
 }
