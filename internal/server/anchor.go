@@ -147,6 +147,9 @@ func (s *state) openAudit(ctx context.Context) error {
 		cfg.Writer = os.Stdout
 	} else {
 		cfg.Path = s.cfg.Audit.File
+		if err := s.cfg.checkAuditFolder(); err != nil {
+			return err
+		}
 		if err := os.MkdirAll(filepath.Dir(cfg.Path), 0o700); err != nil {
 			return fmt.Errorf("audit log: %w", err)
 		}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -68,6 +69,8 @@ type Config struct {
 
 	// Region is the location that vaults report. Default: "local".
 	Region string `yaml:"region"`
+
+	dev bool // made by DevConfig: the root key may lie beside the data
 }
 
 // TLSConfig names the certificate. With both files empty the installation's local certificate authority issues one, which
@@ -242,6 +245,9 @@ func checkKeys(node *yaml.Node, t reflect.Type) error {
 	case t.Kind() == reflect.Struct && node.Kind == yaml.MappingNode:
 		fields := make(map[string]reflect.Type)
 		for i := range t.NumField() {
+			if !t.Field(i).IsExported() {
+				continue
+			}
 			fields[t.Field(i).Tag.Get("yaml")] = t.Field(i).Type
 		}
 		for i := 0; i+1 < len(node.Content); i += 2 {
@@ -326,7 +332,7 @@ func (c *Config) resolve(folder string) {
 		c.Listen = []string{"0.0.0.0:443", "[::]:443"}
 	}
 	if c.Audit.File == "" && c.Data != "" {
-		c.Audit.File = filepath.Join(c.Data, "audit", "audit.jsonl")
+		c.Audit.File = c.defaultAuditFile()
 	}
 	if c.Audit.Sync == nil {
 		second := time.Second
@@ -389,6 +395,9 @@ func (c *Config) Check() error {
 	if n := c.RootKey.sources(); n != 1 {
 		bad("rootKey: exactly one of file, environment, passphraseFile and passphraseEnvironment is needed, not %d", n)
 	}
+	if err := c.checkKeyPlace(filepath.Clean); err != nil {
+		wrong = append(wrong, err)
+	}
 	if *c.Audit.Sync < 0 || *c.Audit.Sync > time.Minute {
 		bad("audit.sync: %v is not between 0s and 1m", *c.Audit.Sync)
 	}
@@ -411,6 +420,7 @@ func (c *Config) Check() error {
 			bad("operations.listen: %w; set operations.insecureRemote if you really want that", err)
 		}
 	}
+	c.checkAddresses(bad)
 	for _, host := range c.Operations.Hosts {
 		if !domainName.MatchString(host) {
 			bad("operations.hosts: %q is not a host name", host)
@@ -456,6 +466,9 @@ func (i IssuerConfig) check() error {
 	u, err := url.Parse(i.Issuer)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 		return fmt.Errorf("issuer: %q is not an https URL without query", i.Issuer)
+	}
+	if _, err := uuid.Parse(i.Tenant); i.Tenant != "" && (err != nil || len(i.Tenant) != 36) {
+		return fmt.Errorf("tenant: %q is not a GUID; leave it out for an issuer that is not Entra", i.Tenant)
 	}
 	if len(i.Audiences) == 0 && !i.FederationOnly {
 		return errors.New("audiences: at least one is needed")

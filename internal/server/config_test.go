@@ -60,6 +60,14 @@ func TestConfigErrors(t *testing.T) {
 		{goodConfig + "issuers: [{issuer: 'https://x'}]", "audiences: at least one"},
 		{goodConfig + "issuers: [{issuer: 'https://x', audiences: [a], algorithms: [HS256]}]", "not a signature algorithm with public keys"},
 		{goodConfig + "issuers: [{issuer: 'https://x', audiences: [a], algorithms: [none]}]", "not a signature algorithm with public keys"},
+		{goodConfig + "issuers: [{issuer: 'https://x', audiences: [a], tenant: contoso}]", `tenant: "contoso" is not a GUID`},
+		{goodConfig + "issuers: [{issuer: 'https://x', audiences: [a], tenant: '{5f0e7a86-7d42-4a0f-9a5f-6f1a5f8b3c11}'}]", "is not a GUID"},
+		{"domain: x\ndata: d\nrootKey: {file: d/root.key}", "rootKey.file: "},
+		{"domain: x\ndata: d\nrootKey: {file: d/../d/keys/root.key}", "lies in the data folder"},
+		{"domain: x\ndata: d\nrootKey: {passphraseFile: d/phrase}", "rootKey.passphraseFile: "},
+		{goodConfig + "listen: ['127.0.0.1:1', '127.0.0.1:1']", "listen: 127.0.0.1:1 cannot be listened on beside 127.0.0.1:1 of listen"},
+		{goodConfig + "listen: ['0.0.0.0:9443']", "operations.listen: 127.0.0.1:9443 cannot be listened on beside 0.0.0.0:9443 of listen"},
+		{goodConfig + "managedIdentity: {listen: '127.0.0.1:9443'}", "beside 127.0.0.1:9443 of managedIdentity.listen"},
 		{goodConfig + "managedIdentity: {listen: '0.0.0.0:1'}", "not a loopback address"},
 		{goodConfig + "managedIdentity: {listen: '169.254.169.254:80'}", "not a loopback address"},
 		{goodConfig + "operations: {listen: '0.0.0.0:1'}", "insecureRemote"},
@@ -97,8 +105,8 @@ tls: {certificate: /c, key: /k}
 rootKey: {passphraseEnvironment: P}
 audit: {file: "-", sync: 0s, timeout: 1s}
 issuers:
-- {issuer: "https://i/", tenant: t, audiences: [a], algorithms: [ES256], ca: /ca, federationOnly: true}
-managedIdentity: {listen: "127.0.0.1:1", insecureIMDS: true, arcTokenDirectory: /a}
+- {issuer: "https://i/", tenant: 5f0e7a86-7d42-4a0f-9a5f-6f1a5f8b3c11, audiences: [a], algorithms: [ES256], ca: /ca, federationOnly: true}
+managedIdentity: {listen: "127.0.0.1:2", insecureIMDS: true, arcTokenDirectory: /a}
 operations: {listen: "0.0.0.0:1", insecureRemote: true, hosts: [monitor], pprof: true}
 limits: {connections: 1, connectionsPerAddress: 1, requestsPerPrincipal: 1, requestTime: 1s, shutdownTime: 1s}
 log: {level: debug, requests: false}

@@ -115,6 +115,7 @@ func DevConfig(data string, listen []string) (*Config, error) {
 		RootKey:         RootKeyConfig{File: filepath.Join(data, "root.key")},
 		ManagedIdentity: ManagedIdentityConfig{Listen: "127.0.0.1:8442"},
 		Operations:      OperationsConfig{Pprof: true},
+		dev:             true,
 	}
 	cfg.resolve(data)
 	return cfg, cfg.Check()

@@ -11,12 +11,15 @@ import (
 )
 
 // open returns the root key from wherever the configuration says it is.
-func (r RootKeyConfig) open() (seal.RootKey, error) {
+func (r RootKeyConfig) open() (seal.RootKey, error) { return r.read(takeVariable) }
+
+// read returns the root key. variable gives the text of an environment variable.
+func (r RootKeyConfig) read(variable func(name string) (string, error)) (seal.RootKey, error) {
 	switch {
 	case r.File != "":
 		return seal.ReadRootKeyFile(r.File)
 	case r.Environment != "":
-		text, err := takeVariable(r.Environment)
+		text, err := variable(r.Environment)
 		if err != nil {
 			return nil, err
 		}
@@ -28,7 +31,7 @@ func (r RootKeyConfig) open() (seal.RootKey, error) {
 		}
 		return seal.NewPassphraseRootKey(text)
 	default:
-		text, err := takeVariable(r.PassphraseEnvironment)
+		text, err := variable(r.PassphraseEnvironment)
 		if err != nil {
 			return nil, err
 		}
@@ -40,12 +43,20 @@ func (r RootKeyConfig) open() (seal.RootKey, error) {
 // the program's start stays where it is (on Linux /proc/<pid>/environ); what keeps other processes of the same user away
 // from that is Harden, and nothing keeps root away.
 func takeVariable(name string) (string, error) {
-	text, ok := os.LookupEnv(name)
-	if !ok || text == "" {
-		return "", fmt.Errorf("root key: the environment variable %s is not set", name)
+	text, err := readVariable(name)
+	if err != nil {
+		return "", err
 	}
 	if err := os.Unsetenv(name); err != nil {
 		return "", fmt.Errorf("root key: %w", err)
+	}
+	return text, nil
+}
+
+func readVariable(name string) (string, error) {
+	text, ok := os.LookupEnv(name)
+	if !ok || text == "" {
+		return "", fmt.Errorf("root key: the environment variable %s is not set", name)
 	}
 	return text, nil
 }
@@ -60,13 +71,20 @@ func readPassphrase(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("root key: %w", err)
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("root key: passphrase %s has mode %04o: others than its owner can reach it; run chmod 600",
-			path, info.Mode().Perm())
+	if err := checkPassphraseMode(path, info); err != nil {
+		return "", err
 	}
 	line, err := bufio.NewReader(io.LimitReader(f, 4096)).ReadString('\n')
 	if err != nil && err != io.EOF {
 		return "", fmt.Errorf("root key: %w", err)
 	}
 	return strings.TrimRight(line, "\r\n"), nil
+}
+
+func checkPassphraseMode(path string, info os.FileInfo) error {
+	if info.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("root key: passphrase %s has mode %04o: others than its owner can reach it; run chmod 600",
+			path, info.Mode().Perm())
+	}
+	return nil
 }

@@ -3,7 +3,6 @@ package server
 import (
 	"bytes"
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -175,15 +174,9 @@ func (s *state) openIssuer(i IssuerConfig) (*identity.ExternalIssuer, error) {
 	if !i.FederationOnly {
 		cfg.Audiences = identity.NewAudiences(nil, i.Audiences)
 	}
-	if i.CA != "" {
-		pem, err := os.ReadFile(i.CA)
-		if err != nil {
-			return nil, err
-		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s holds no certificate", i.CA)
-		}
+	var err error
+	if cfg.RootCAs, err = i.authorities(); err != nil {
+		return nil, err
 	}
 	issuer, err := identity.NewExternalIssuer(cfg)
 	if err != nil {
