@@ -1,8 +1,12 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 	"net/url"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -15,8 +19,7 @@ const maxCertificate = 64 << 10
 
 func newAppCommand() *cobra.Command {
 	return group("app", "Manage the applications and managed identities that can get tokens", newAppCreate(), newAppList(),
-		newAppAction("show", "Show an application with its credentials, without their secrets", http.MethodGet),
-		newAppAction("delete", "Delete an application; its tokens are refused from then on", http.MethodDelete), newAppOutsideID(),
+		newAppShow(), newAppDelete(), newAppOutsideID(),
 		group("credential", "Manage how an application proves itself", newCredentialAdd(), newCredentialList(), newCredentialDelete()))
 }
 
@@ -34,6 +37,8 @@ func newAppCreate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create --display-name NAME",
 		Short: "Create an application or a managed identity, which may do nothing yet",
+		Long: `Create makes an application or a managed identity, which may do nothing yet. With the --object-id of one that was deleted it gets
+back what that might do, such as administering vaults; credentials have to be added anew.`,
 		Example: `  strongroom app create --display-name build-server
   strongroom app create --display-name batch --kind managedIdentity`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -67,27 +72,88 @@ func newAppList() *cobra.Command {
 	return cmd
 }
 
-func newAppAction(use, short, method string) *cobra.Command {
+func newAppShow() *cobra.Command {
 	var (
 		o  operation
 		id string
 	)
 	cmd := &cobra.Command{
-		Use: use + " --id CLIENT-ID", Short: short, Example: "  strongroom app " + use + " --id 9b2f…",
+		Use: "show --id CLIENT-ID", Short: "Show an application with its credentials, without their secrets",
+		Example: "  strongroom app show --id 9b2f…",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if id == "" {
 				return usagef("--id is missing: which application? (its client id)")
 			}
-			var answer any = new(admin.App)
-			if method == http.MethodDelete {
-				answer = nil
-			}
-			return o.ask(cmd, method, "/apps/"+url.PathEscape(id), nil, answer, appColumns()...)
+			return o.ask(cmd, http.MethodGet, "/apps/"+url.PathEscape(id), nil, new(admin.App), appColumns()...)
 		},
 	}
 	o.register(cmd)
 	cmd.Flags().StringVar(&id, "id", "", "client id")
 	return cmd
+}
+
+func newAppDelete() *cobra.Command {
+	var (
+		o   operation
+		id  string
+		yes bool
+	)
+	cmd := &cobra.Command{
+		Use: "delete --id CLIENT-ID", Short: "Delete an application; its tokens are refused from then on",
+		Long: `Delete removes an application with its credentials; its tokens are refused from then on. The administrator that init made, and the
+last administrator of a vault, are deleted only with --yes. "strongroom app create --object-id" with the same object id is the way back.`,
+		Example: "  strongroom app delete --id 9b2f…",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if id == "" {
+				return usagef("--id is missing: which application? (its client id)")
+			}
+			if !yes {
+				if err := o.checkDelete(cmd.Context(), id); err != nil {
+					return err
+				}
+			}
+			return o.ask(cmd, http.MethodDelete, "/apps/"+url.PathEscape(id), nil, nil)
+		},
+	}
+	o.register(cmd)
+	cmd.Flags().StringVar(&id, "id", "", "client id")
+	cmd.Flags().BoolVar(&yes, "yes", false, "delete also an administrator whom nobody replaces")
+	return cmd
+}
+
+// checkDelete refuses to delete an application without which something cannot be administered any more.
+func (o *operation) checkDelete(ctx context.Context, id string) error {
+	dir, err := o.where.folder()
+	if err != nil {
+		return err
+	}
+	var (
+		socket = admin.NewClient(dir)
+		app    admin.App
+		vaults []admin.Vault
+	)
+	if err := socket.Do(ctx, http.MethodGet, "/apps/"+url.PathEscape(id), nil, &app); err != nil {
+		return err
+	}
+	if err := socket.Do(ctx, http.MethodGet, "/vaults", nil, &vaults); err != nil {
+		return err
+	}
+	var roles []string
+	// The file is often moved away; then the name that init gives is what tells.
+	c, err := server.ReadCredentials(filepath.Join(dir, server.AdministratorFile))
+	if err == nil && c.ClientID == app.ClientID || err != nil && app.DisplayName == "administrator" {
+		roles = append(roles, "the administrator that init made")
+	}
+	for _, v := range vaults {
+		if len(v.Administrators) == 1 && strings.EqualFold(v.Administrators[0], app.ObjectID) {
+			roles = append(roles, "the last administrator of the vault "+v.Name)
+		}
+	}
+	if len(roles) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s is %s: its credentials go for good, and nobody does its work then; give --yes if you really want that. "+
+		"The way back is strongroom app create --object-id %s, and a new credential", app.DisplayName, strings.Join(roles, " and "), app.ObjectID)
 }
 
 // newAppOutsideID asks no server: the ids follow from the arguments alone.
