@@ -13,6 +13,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -68,6 +69,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 what was asked for does not exist
 		newSecretCommand(), newVaultCommand(), newAppCommand(), newSealCommand(), newTokenCommand(),
 		newVerifyCommand(), newAuditCommand(),
 	)
+	root.SetFlagErrorFunc(suggestFlag)
 	finish(root)
 	return root
 }
@@ -91,7 +93,7 @@ func finish(c *cobra.Command) {
 		return
 	}
 	if c.Args == nil {
-		c.Args = cobra.NoArgs
+		c.Args = noArguments
 	}
 	work := c.RunE
 	c.RunE = func(cmd *cobra.Command, args []string) error {
@@ -112,6 +114,41 @@ func knownChild(cmd *cobra.Command, args []string) error {
 		hint = fmt.Sprintf(" (did you mean %s?)", strings.Join(near, ", "))
 	}
 	return usagef("there is no command %q%s; see %s --help", cmd.CommandPath()+" "+args[0], hint, cmd.CommandPath())
+}
+
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return strayArgument(cmd, args[0])
+	}
+	return nil
+}
+
+// strayArgument is for who leaves out --name.
+func strayArgument(cmd *cobra.Command, word string) error {
+	if name := cmd.Flags().Lookup("name"); name != nil && !name.Changed {
+		return usagef("unexpected argument %q: did you mean --name %s?", word, shellQuote(word))
+	}
+	return usagef("unexpected argument %q; see %s --help", word, cmd.CommandPath())
+}
+
+// flagName is a flag in its command's help.
+var flagName = regexp.MustCompile(`(?m)^ +(?:-., )?--([a-z-]+)`)
+
+// suggestFlag adds the flags that somebody may have meant, found as cobra finds commands.
+func suggestFlag(cmd *cobra.Command, err error) error {
+	name, ok := strings.CutPrefix(err.Error(), "unknown flag: --")
+	if !ok {
+		return err
+	}
+	names := &cobra.Command{SuggestionsMinimumDistance: 2}
+	for _, f := range flagName.FindAllStringSubmatch(cmd.Flags().FlagUsages(), -1) {
+		names.AddCommand(&cobra.Command{Use: f[1], Run: func(*cobra.Command, []string) {}})
+	}
+	near := names.SuggestionsFor(name)
+	if len(near) == 0 {
+		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
+	}
+	return fmt.Errorf("%w (did you mean --%s?)", err, strings.Join(near, ", --"))
 }
 
 // A workError is an error of a command that was used rightly.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -13,26 +14,122 @@ import (
 )
 
 // An output is how a command prints its result.
-type output struct{ format string }
+type output struct {
+	format string
+	query  string
+	tsv    bool // and queries
+}
 
 func (o *output) register(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&o.format, "output", "o", "json", "json or table")
 }
 
+// registerQuery is register for a command whose result scripts take apart.
+func (o *output) registerQuery(cmd *cobra.Command, example string) {
+	o.register(cmd)
+	o.tsv = true
+	cmd.Flags().Lookup("output").Usage = "json, table, or tsv: values with tabs between them, without a head"
+	cmd.Flags().StringVar(&o.query, "query", "", "print one member, such as "+example+"; of JMESPath only names of members are known")
+}
+
+// simpleQuery is a name of a member, or a path of names; of the elements of a list behind [].
+var simpleQuery = regexp.MustCompile(`^(\[\]\.)?([a-zA-Z]+(?:\.[a-zA-Z]+)*)$`)
+
 // check refuses a wrong format before the command does anything.
 func (o *output) check() error {
-	if o.format != "json" && o.format != "table" {
+	switch {
+	case o.format == "tsv" && o.tsv, o.format == "json":
+	case o.format != "table" && o.tsv:
+		return usagef("--output %s: there are json, table and tsv", o.format)
+	case o.format != "table":
 		return usagef("--output %s: there are json and table", o.format)
+	case o.query != "":
+		return usagef("--query goes with --output json and tsv")
+	}
+	if o.query != "" && !simpleQuery.MatchString(o.query) {
+		return usagef("--query %s: only names of members are known, such as value, attributes.enabled, or [].name for a list", o.query)
 	}
 	return nil
 }
 
 // print prints v, which marshals to JSON. Columns are those of a table: names of members, inner ones after a dot.
 func (o *output) print(w io.Writer, v any, columns ...string) error {
-	if o.format == "table" {
+	if o.query != "" {
+		found, err := o.find(v)
+		switch {
+		case err != nil:
+			return err
+		case o.format == "json":
+			return printJSON(w, found)
+		}
+		return printLines(w, found)
+	}
+	switch o.format {
+	case "table":
 		return printTable(w, v, columns)
+	case "tsv":
+		return printRows(w, v, columns, "")
 	}
 	return printJSON(w, v)
+}
+
+// find returns the member that the query names, or a list of those of each element that has it.
+func (o *output) find(v any) (any, error) {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	var plain any
+	if err := dec.Decode(&plain); err != nil {
+		return nil, err
+	}
+	parts := simpleQuery.FindStringSubmatch(o.query)
+	path := strings.Split(parts[2], ".")
+	list, isList := plain.([]any)
+	switch {
+	case !isList && parts[1] == "":
+		return inner(plain, path), nil
+	case !isList:
+		return nil, usagef("--query %s: this is no list: ask for %s", o.query, parts[2])
+	case parts[1] == "":
+		return nil, usagef("--query %s: this is a list: ask for [].%[1]s", o.query)
+	}
+	found := []any{}
+	for _, element := range list {
+		if m := inner(element, path); m != nil {
+			found = append(found, m)
+		}
+	}
+	return found, nil
+}
+
+// inner is the member of an object, nil if there is none.
+func inner(v any, path []string) any {
+	for _, name := range path {
+		object, _ := v.(map[string]any)
+		v = object[name]
+	}
+	return v
+}
+
+// printLines prints what a script takes as it is: a text unchanged, a list with one line for each element, nothing for null.
+func printLines(w io.Writer, found any) error {
+	list, ok := found.([]any)
+	if !ok && found != nil {
+		list = []any{found}
+	}
+	for _, v := range list {
+		text, ok := v.(string)
+		if !ok {
+			text = cell(v, nil)
+		}
+		if _, err := fmt.Fprintln(w, text); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // printJSON prints as az does: two spaces, members in order of their names, nothing escaped for HTML.
@@ -57,6 +154,21 @@ func printJSON(w io.Writer, v any) error {
 
 // printTable prints one line for an object, or one for each object of a list.
 func printTable(w io.Writer, v any, columns []string) error {
+	var head, rule []string
+	for _, c := range columns {
+		name := c[strings.LastIndexByte(c, '.')+1:]
+		name = strings.ToUpper(name[:1]) + name[1:]
+		head, rule = append(head, name), append(rule, strings.Repeat("-", len(name)))
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	if err := printRows(tw, v, columns, fmt.Sprintf("%s\n%s\n", strings.Join(head, "\t"), strings.Join(rule, "\t"))); err != nil {
+		return err
+	}
+	return tw.Flush()
+}
+
+// printRows prints a head and rows with tabs between their cells.
+func printRows(w io.Writer, v any, columns []string, head string) error {
 	raw, err := json.Marshal(v)
 	if err != nil {
 		return err
@@ -71,31 +183,22 @@ func printTable(w io.Writer, v any, columns []string) error {
 	if err != nil {
 		return err
 	}
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	var head, rule []string
-	for _, c := range columns {
-		name := c[strings.LastIndexByte(c, '.')+1:]
-		name = strings.ToUpper(name[:1]) + name[1:]
-		head, rule = append(head, name), append(rule, strings.Repeat("-", len(name)))
-	}
-	fmt.Fprintf(tw, "%s\n%s\n", strings.Join(head, "\t"), strings.Join(rule, "\t"))
+	var b strings.Builder
+	b.WriteString(head)
 	for _, row := range rows {
 		cells := make([]string, len(columns))
 		for i, c := range columns {
 			cells[i] = cell(row, strings.Split(c, "."))
 		}
-		fmt.Fprintln(tw, strings.Join(cells, "\t"))
+		b.WriteString(strings.Join(cells, "\t") + "\n")
 	}
-	return tw.Flush()
+	_, err = io.WriteString(w, b.String())
+	return err
 }
 
 // cell is a member of a row, without what would break the table or drive a terminal.
 func cell(row any, path []string) string {
-	for _, name := range path {
-		object, _ := row.(map[string]any)
-		row = object[name]
-	}
-	switch v := row.(type) {
+	switch v := inner(row, path).(type) {
 	case nil:
 		return ""
 	case string:
@@ -118,6 +221,7 @@ func cell(row any, path []string) string {
 			all = append(all, fmt.Sprint(e))
 		}
 		return strings.Join(all, " ")
+	default:
+		return fmt.Sprint(v)
 	}
-	return fmt.Sprint(row)
 }

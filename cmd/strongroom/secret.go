@@ -32,7 +32,8 @@ func newSecretCommand() *cobra.Command {
 		newSecretDownload())
 	c.Long = `The secret commands work on a vault of the server on this machine without any setting: the data folder tells where it is and
 holds the administrator's credentials. With --vault-url, or the URL of a secret as --id, they work on any vault, with the
-credentials that the environment offers to every Azure SDK.`
+credentials that the environment offers to every Azure SDK. For a vault of this server those are what "strongroom env" or
+"strongroom env --for go" prints: what it prints for other programs does not serve these commands.`
 	return c
 }
 
@@ -63,7 +64,6 @@ func (r *secretRef) registerNamed(cmd *cobra.Command, versions bool) {
 // registerVault adds the flags of commands about a whole vault.
 func (r *secretRef) registerVault(cmd *cobra.Command) {
 	r.target.register(cmd)
-	r.out.register(cmd)
 	cmd.Flags().StringVar(&r.id, "id", "", "URL of the vault, as az takes it")
 	cmd.MarkFlagsMutuallyExclusive("id", "vault-name")
 	cmd.MarkFlagsMutuallyExclusive("id", "vault-url")
@@ -216,7 +216,7 @@ func wordsOf(name string) cobra.PositionalArgs {
 			state := (a == "true" || a == "false") && cmd.Flags().Changed(name)
 			tag := strings.Contains(a, "=") && cmd.Flags().Changed("tags")
 			if !state && !tag {
-				return usagef("%q is not expected here", a)
+				return strayArgument(cmd, a)
 			}
 		}
 		return nil
@@ -300,9 +300,11 @@ func readInput(cmd *cobra.Command, path string, limit int64) ([]byte, error) {
 func newSecretShow() *cobra.Command {
 	var r secretRef
 	cmd := &cobra.Command{
-		Use:     "show --name NAME",
-		Short:   "Show a secret with its value",
-		Example: "  strongroom secret show --name db-password\n  strongroom secret show --id https://demo.vault.localhost:8443/secrets/db-password",
+		Use:   "show --name NAME",
+		Short: "Show a secret with its value",
+		Example: `  strongroom secret show --name db-password
+  password="$(strongroom secret show --name db-password --query value --output tsv)"
+  strongroom secret show --id https://demo.vault.localhost:8443/secrets/db-password`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return r.named(cmd, func(ctx context.Context, c *azsecrets.Client, w io.Writer) error {
 				got, err := c.GetSecret(ctx, r.name, r.version, nil)
@@ -314,7 +316,7 @@ func newSecretShow() *cobra.Command {
 		},
 	}
 	r.registerNamed(cmd, true)
-	r.out.register(cmd)
+	r.out.registerQuery(cmd, "value, id or name")
 	return cmd
 }
 
@@ -385,6 +387,7 @@ func newSecretList() *cobra.Command {
 		},
 	}
 	r.registerVault(cmd)
+	r.out.registerQuery(cmd, "[].name")
 	l.register(cmd, true)
 	return cmd
 }
@@ -459,6 +462,7 @@ func newSecretListDeleted() *cobra.Command {
 		},
 	}
 	r.registerVault(cmd)
+	r.out.register(cmd)
 	l.register(cmd, false)
 	return cmd
 }
@@ -698,6 +702,7 @@ func newSecretRestore() *cobra.Command {
 		},
 	}
 	r.registerVault(cmd)
+	r.out.register(cmd)
 	cmd.Flags().StringVarP(&file, "file", "f", "", "file that backup made; - is standard input")
 	return cmd
 }
@@ -710,7 +715,7 @@ func newSecretDownload() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "download --name NAME --file FILE",
 		Short: "Save a secret's value to a new file",
-		Long: `Download saves a secret's value to a new file of mode 0600 and never overwrites one. Bytes that were set with --encoding
+		Long: `Download saves a secret's value to a new file of mode 0600 and never overwrites one; --file - is standard output. Bytes that were set with --encoding
 base64 or hex are restored: the tag "file-encoding" tells, unless --encoding does.`,
 		Example: "  strongroom secret download --name keystore --file keystore.p12",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -722,7 +727,7 @@ base64 or hex are restored: the tag "file-encoding" tells, unless --encoding doe
 					return err
 				}
 			}
-			return r.named(cmd, func(ctx context.Context, c *azsecrets.Client, _ io.Writer) error {
+			return r.named(cmd, func(ctx context.Context, c *azsecrets.Client, w io.Writer) error {
 				got, err := c.GetSecret(ctx, r.name, r.version, nil)
 				if err != nil {
 					return err
@@ -737,13 +742,17 @@ base64 or hex are restored: the tag "file-encoding" tells, unless --encoding doe
 				if err != nil {
 					return err
 				}
+				if file == "-" {
+					_, err := w.Write(content)
+					return err
+				}
 				return writeNewFile(file, content)
 			})
 		},
 	}
 	r.registerNamed(cmd, true)
 	f := cmd.Flags()
-	f.StringVarP(&file, "file", "f", "", "new file")
+	f.StringVarP(&file, "file", "f", "", "new file; - is standard output")
 	f.StringVarP(&encoding, "encoding", "e", "", "encoding of the value (default what the tag file-encoding says)")
 	return cmd
 }
