@@ -53,6 +53,9 @@ func TestConfigurationIsComplete(t *testing.T) {
 func checkSettings(t *testing.T, name, text, path string, typ reflect.Type, got map[string]any) {
 	t.Helper()
 	for f := range typ.Fields() {
+		if !f.IsExported() {
+			continue
+		}
 		key := f.Tag.Get("yaml")
 		value, ok := got[key]
 		switch {
