@@ -216,7 +216,7 @@ func ParseConfig(raw []byte) (*Config, error) {
 	if len(node.Content) == 0 {
 		return nil, errors.New("the configuration is empty")
 	}
-	if err := checkKeys(node.Content[0], reflect.TypeFor[Config]()); err != nil {
+	if err := checkNode(node.Content[0], reflect.TypeFor[Config](), ""); err != nil {
 		return nil, err
 	}
 	var cfg Config
@@ -231,45 +231,96 @@ func ParseConfig(raw []byte) (*Config, error) {
 	return &cfg, nil
 }
 
-// checkKeys compares the keys of node with the fields of t, so that a misspelt one is answered with the right spelling.
-func checkKeys(node *yaml.Node, t reflect.Type) error {
+// checkNode compares node, which path leads to, with t: so that a misspelt key is answered with the right spelling, and a
+// value of another kind in the words of the configuration and not of the program.
+func checkNode(node *yaml.Node, t reflect.Type, path string) error {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if node.Kind == yaml.AliasNode || node.ShortTag() == "!!null" {
+		return nil // what an alias stands for was looked at where it stands; nothing is the default
+	}
+	wrong := func(want string) error {
+		if path == "" {
+			return fmt.Errorf("line %d: %s", node.Line, want)
+		}
+		return fmt.Errorf("line %d: %s: %s", node.Line, path, want)
+	}
 	switch {
-	case t.Kind() == reflect.Pointer:
-		return checkKeys(node, t.Elem())
-	case t.Kind() == reflect.Slice && node.Kind == yaml.SequenceNode:
-		for _, element := range node.Content {
-			if err := checkKeys(element, t.Elem()); err != nil {
-				return err
-			}
-		}
 	case t.Kind() == reflect.Struct && node.Kind == yaml.MappingNode:
-		fields := make(map[string]reflect.Type)
-		for i := range t.NumField() {
-			if !t.Field(i).IsExported() {
-				continue
-			}
-			fields[t.Field(i).Tag.Get("yaml")] = t.Field(i).Type
-		}
-		for i := 0; i+1 < len(node.Content); i += 2 {
-			key := node.Content[i]
-			field, ok := fields[key.Value]
-			if !ok {
-				return fmt.Errorf("line %d: unknown key %q%s", key.Line, key.Value, nearest(key.Value, fields))
-			}
-			if err := checkKeys(node.Content[i+1], field); err != nil {
+		return checkKeys(node, t, path)
+	case t.Kind() == reflect.Struct:
+		return wrong("give settings by their names, such as " + settingNames(t)[0])
+	case t.Kind() == reflect.Slice && node.Kind == yaml.SequenceNode:
+		for i, element := range node.Content {
+			if err := checkNode(element, t.Elem(), fmt.Sprintf("%s[%d]", path, i)); err != nil {
 				return err
 			}
+		}
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.String:
+		return wrong(`give a list of texts, such as ["one", "two"]`)
+	case t.Kind() == reflect.Slice:
+		return wrong("give a list")
+	case node.Decode(reflect.New(t).Interface()) != nil, t.Kind() == reflect.Int && node.ShortTag() != "!!int": // 1.5 would be 1
+		return wrong(wanted(t))
+	}
+	return nil
+}
+
+// wanted says what is written for a value of type t.
+func wanted(t reflect.Type) string {
+	switch {
+	case t == reflect.TypeFor[time.Duration]():
+		return "give a duration such as 30s"
+	case t.Kind() == reflect.Bool:
+		return "give true or false"
+	case t.Kind() == reflect.Int:
+		return "give a whole number"
+	}
+	return "give a text"
+}
+
+func checkKeys(node *yaml.Node, t reflect.Type, path string) error {
+	fields := make(map[string]reflect.Type)
+	for i := range t.NumField() {
+		if f := t.Field(i); f.IsExported() {
+			fields[f.Tag.Get("yaml")] = f.Type
+		}
+	}
+	seen := make(map[string]int)
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		key := node.Content[i]
+		field, ok := fields[key.Value]
+		if !ok {
+			return fmt.Errorf("line %d: unknown key %q%s", key.Line, key.Value, nearest(key.Value, settingNames(t)))
+		}
+		below := key.Value
+		if path != "" {
+			below = path + "." + key.Value
+		}
+		if first, again := seen[key.Value]; again {
+			return fmt.Errorf("line %d: %s was given already, in line %d", key.Line, below, first)
+		}
+		seen[key.Value] = key.Line
+		if err := checkNode(node.Content[i+1], field, below); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func nearest(key string, fields map[string]reflect.Type) string {
-	names := make([]string, 0, len(fields))
-	for name := range fields {
-		names = append(names, name)
+// settingNames are the keys of a part of the configuration, sorted.
+func settingNames(t reflect.Type) (names []string) {
+	for i := range t.NumField() {
+		if f := t.Field(i); f.IsExported() {
+			names = append(names, f.Tag.Get("yaml"))
+		}
 	}
 	slices.Sort(names)
+	return names
+}
+
+func nearest(key string, names []string) string {
 	best, least := "", len(key)/2+2
 	for _, name := range names {
 		d := distance(strings.ToLower(key), strings.ToLower(name))

@@ -45,8 +45,21 @@ func TestConfigErrors(t *testing.T) {
 		{goodConfig + "issuers:\n- isuer: x", `line 6: unknown key "isuer"; did you mean "issuer"?`},
 		{goodConfig + "zzzzzzzz: 1", `unknown key "zzzzzzzz"; known are aliases, audit`},
 		{goodConfig + "---\ndomain: x", "more than one document"},
-		{goodConfig + "domain: again", "already"},
-		{goodConfig + "log: {requests: perhaps}", "bool"},
+		{goodConfig + "domain: again", "line 5: domain was given already, in line 2"},
+		{goodConfig + "log: {requests: perhaps}", "line 5: log.requests: give true or false"},
+		{goodConfig + "limits: {requestTime: 30}", "line 5: limits.requestTime: give a duration such as 30s"},
+		{goodConfig + "limits:\n  requestTime: 0", "line 6: limits.requestTime: give a duration"},
+		{goodConfig + "audit: {sync: soon}", "line 5: audit.sync: give a duration such as 30s"},
+		{goodConfig + "limits: {connections: many}", "line 5: limits.connections: give a whole number"},
+		{goodConfig + "limits: {connections: 1.5}", "line 5: limits.connections: give a whole number"},
+		{goodConfig + "listen: 127.0.0.1:8443", `line 5: listen: give a list of texts, such as ["one", "two"]`},
+		{goodConfig + "listen: [[a]]", "line 5: listen[0]: give a text"},
+		{goodConfig + "issuers: {issuer: x}", "line 5: issuers: give a list"},
+		{goodConfig + "issuers: [x]", "line 5: issuers[0]: give settings by their names, such as algorithms"},
+		{goodConfig + "issuers:\n- {issuer: 'https://x', federationOnly: 1}", "line 6: issuers[0].federationOnly: give true or false"},
+		{goodConfig + "region: {a: b}", "line 5: region: give a text"},
+		{goodConfig + "tls: /etc/cert.pem", "line 5: tls: give settings by their names, such as certificate"},
+		{"- domain", "line 1: give settings by their names"},
 		{"domain: a_b\ndata: d\nrootKey: {file: f}", `domain: "a_b" is not a domain name`},
 		{"domain: x\nrootKey: {file: f}", "data: the folder is missing"},
 		{"domain: x\ndata: d", "rootKey: exactly one"},
@@ -90,6 +103,24 @@ func TestConfigIMDSAddress(t *testing.T) {
 	t.Parallel()
 	if _, err := readConfig(t, goodConfig+"managedIdentity: {listen: '169.254.169.254:80', insecureIMDS: true}"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestConfigEmptyValues: a key without a value has its default, and aliases stand for what they name.
+func TestConfigEmptyValues(t *testing.T) {
+	t.Parallel()
+	cfg, err := readConfig(t, goodConfig+"listen:\ntls:\nlimits: {requestTime: &time 20s, shutdownTime: *time, connections: ~}\naudit: {sync: }")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cfg.Listen) != 2 || cfg.Limits.ShutdownTime != 20*time.Second || cfg.Limits.Connections != 10000 || *cfg.Audit.Sync != time.Second {
+		t.Errorf("%+v", cfg)
+	}
+	if _, err := readConfig(t, goodConfig+"region: &a x\nlimits: {requestTime: *a}"); err == nil {
+		t.Error("an alias brought in what is no duration")
+	}
+	if _, err := readConfig(t, goodConfig+"tls: &a {certificate: *a}"); err == nil {
+		t.Error("an alias within itself was taken")
 	}
 }
 

@@ -166,6 +166,6 @@ func BenchmarkLog(b *testing.B) {
 	log, flush := NewLogger(io.Discard, slog.LevelInfo)
 	defer flush()
 	for b.Loop() {
-		log.Info("request", "operation", "SecretGet", "status", 200, "duration", time.Millisecond)
+		log.Info("request", "operation", "SecretGet", "status", 200, "duration_ms", 1.5)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/strongroom/strongroom/internal/api"
 	"github.com/strongroom/strongroom/internal/audit"
@@ -63,7 +64,7 @@ func (s *Server) observeRequest(ctx context.Context, o *api.Outcome) error {
 	if *s.cfg.Log.Requests && s.log.Enabled(ctx, slog.LevelInfo) {
 		attrs := []slog.Attr{
 			slog.String("request", rec.CorrelationID), slog.String("operation", o.Operation), slog.String("vault", o.Vault),
-			slog.Int("status", o.Status), slog.Duration("duration", rec.Duration), slog.String("address", o.Address),
+			slog.Int("status", o.Status), milliseconds(rec.Duration), slog.String("address", o.Address),
 			slog.String("caller", rec.ObjectID),
 		}
 		if o.Err != nil {
@@ -76,6 +77,11 @@ func (s *Server) observeRequest(ctx context.Context, o *api.Outcome) error {
 		s.log.LogAttrs(ctx, slog.LevelInfo, "request", attrs...)
 	}
 	return nil
+}
+
+// milliseconds is a duration in the operational log: its unit is in its name, since it is a bare number.
+func milliseconds(d time.Duration) slog.Attr {
+	return slog.Float64("duration_ms", float64(d.Microseconds())/1000)
 }
 
 // observeToken is observeRequest for attempts to get a token.
@@ -123,7 +129,7 @@ func (s *Server) observeToken(ctx context.Context, e sts.Event) error {
 	if *s.cfg.Log.Requests {
 		attrs := []slog.Attr{
 			slog.String("request", rec.CorrelationID), slog.String("operation", e.Operation), slog.String("endpoint", e.Endpoint),
-			slog.String("result", e.Result), slog.String("client", e.ClientID), slog.String("address", rec.CallerIP),
+			slog.String("result", e.Result), slog.String("client", e.ClientID), milliseconds(rec.Duration), slog.String("address", rec.CallerIP),
 		}
 		if e.Reason != "" {
 			attrs = append(attrs, slog.String("reason", e.Reason))

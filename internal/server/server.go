@@ -154,7 +154,7 @@ func (s *Server) listen() error {
 		refused:       s.metrics.refused.Inc,
 	}
 	for _, address := range s.cfg.Listen {
-		l, err := s.bind(address)
+		l, err := s.bind("listen", address)
 		if err != nil {
 			return err
 		}
@@ -162,12 +162,12 @@ func (s *Server) listen() error {
 	}
 	var err error
 	if s.cfg.ManagedIdentity.Listen != "" {
-		if s.identity, err = s.bind(s.cfg.ManagedIdentity.Listen); err != nil {
+		if s.identity, err = s.bind("managedIdentity.listen", s.cfg.ManagedIdentity.Listen); err != nil {
 			return err
 		}
 	}
 	if s.cfg.Operations.Listen != "-" {
-		if s.ops, err = s.bind(s.cfg.Operations.Listen); err != nil {
+		if s.ops, err = s.bind("operations.listen", s.cfg.Operations.Listen); err != nil {
 			return err
 		}
 	}
@@ -178,11 +178,12 @@ func (s *Server) listen() error {
 	return err
 }
 
-// bind listens on one address. An IPv6 address does not stand for IPv4 as well: each is listed by itself.
-func (s *Server) bind(address string) (net.Listener, error) {
+// bind listens on one address of a setting, which its errors name. An IPv6 address does not stand for IPv4 as well: each is
+// listed by itself.
+func (s *Server) bind(setting, address string) (net.Listener, error) {
 	a, err := parseListen(address)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", setting, err)
 	}
 	network := "tcp4"
 	if a.Addr().Is6() {
@@ -190,7 +191,7 @@ func (s *Server) bind(address string) (net.Listener, error) {
 	}
 	l, err := net.Listen(network, a.String())
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", setting, err)
 	}
 	s.closers = append(s.closers, ignoreClosed(l.Close))
 	return l, nil
