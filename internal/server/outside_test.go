@@ -210,7 +210,7 @@ func TestIssuerOfAnotherTenant(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := cfg.Merge([]byte("issuers: [{issuer: 'https://i.example', audiences: [a], tenant: " + more + "}]")); err != nil {
-			t.Fatal(err)
+			return err
 		}
 		srv, err := server.Open(context.WithoutCancel(t.Context()), cfg, server.Options{})
 		if err == nil {
@@ -219,8 +219,8 @@ func TestIssuerOfAnotherTenant(t *testing.T) {
 		return err
 	}
 	for more, want := range map[string]string{
-		foreign: "strongroom init --tenant " + foreign, "contoso": "tenant id must be a GUID",
-		"contoso, federationOnly: true": "tenant id must be a GUID",
+		foreign: "strongroom init --tenant " + foreign, "contoso": `tenant: "contoso" is not a GUID`,
+		"contoso, federationOnly: true": `tenant: "contoso" is not a GUID`,
 	} {
 		if err := open(more); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("tenant: %s: got %v, want …%s…", more, err, want)
