@@ -59,7 +59,6 @@ func checkSettings(t *testing.T, name, text, path string, typ reflect.Type, got 
 		key := f.Tag.Get("yaml")
 		value, ok := got[key]
 		switch {
-		case !f.IsExported():
 		case path == "rootKey.":
 			if !strings.Contains(text, key) {
 				t.Errorf("%s: rootKey.%s is not mentioned", name, key)

@@ -48,7 +48,7 @@ database: then give --rotate, which also makes a new data key, moves every recor
 			if (key == "") == (passphrase == "") {
 				return usagef("give the new root key with either --new-key-file or --new-passphrase-file")
 			}
-			if err := o.where.checkNewRoot(key); err != nil {
+			if err := o.where.checkNewRoot(key + passphrase); err != nil {
 				return err
 			}
 			in, err := prepareRoot(key, passphrase)
@@ -70,16 +70,13 @@ database: then give --rotate, which also makes a new data key, moves every recor
 	return cmd
 }
 
-// checkNewRoot refuses a root key in the data folder, as init does, unless the present one lies there too, as in dev mode.
-func (p *place) checkNewRoot(key string) error {
-	if key == "" {
-		return nil
-	}
+// checkNewRoot refuses a root key or passphrase in the data folder, as init does, unless the present one lies there too, as in dev mode.
+func (p *place) checkNewRoot(file string) error {
 	dir, err := p.folder()
 	if err != nil {
 		return err
 	}
-	path, err := filepath.Abs(key)
+	path, err := filepath.Abs(file)
 	if err != nil || !within(dir, path) {
 		return err
 	}
@@ -87,7 +84,7 @@ func (p *place) checkNewRoot(key string) error {
 	if err == nil && cfg.RootKey.File != "" && within(dir, cfg.RootKey.File) {
 		return nil
 	}
-	return usagef("%s: name another place with --new-key-file", keyBesideData)
+	return usagef("%s: name another place", keyBesideData)
 }
 
 // prepareRoot names the new root key by an absolute path, because the server's folder is another, and makes it if it is missing.

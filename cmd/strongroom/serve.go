@@ -38,6 +38,9 @@ second signal ends it at once. SIGHUP opens the audit log's file anew, after it 
 				return err
 			}
 			if check {
+				if err := errors.Join(reachable(cfg.Data), cfg.CheckStart()); err != nil {
+					return err
+				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s is a good configuration.\n", config)
 				return nil
 			}
@@ -49,7 +52,7 @@ second signal ends it at once. SIGHUP opens the audit log's file anew, after it 
 		},
 	}
 	cmd.Flags().StringVar(&config, "config", "strongroom.yaml", "configuration file")
-	cmd.Flags().BoolVar(&check, "check", false, "only check the configuration")
+	cmd.Flags().BoolVar(&check, "check", false, "only check the configuration and what it names, without starting")
 	return cmd
 }
 
