@@ -236,6 +236,7 @@ type Seal struct {
 	Root    string    `json:"rootKey"`
 	Primary string    `json:"primary"`
 	Keys    []SealKey `json:"dataKeys"`
+	Warning string    `json:"warning,omitempty"` // what of the request was not done
 }
 
 // A SealKey is a data key.

@@ -297,7 +297,7 @@ func (q *request) answer(resp response, err error) {
 	if err := q.h.cfg.Observe(q.ctx, &q.outcome); err != nil {
 		q.h.cfg.Logger.ErrorContext(q.ctx, "a request could not be put on record", "error", err)
 		refusal := errNotRecorded
-		if q.outcome.Err == nil && q.r.Method != http.MethodGet {
+		if q.outcome.Err == nil && q.route.changes() {
 			refusal = errOutcomeNotRecorded // it is done, and its intent is on record
 		}
 		resp = q.refusal(refusal)

@@ -89,17 +89,22 @@ func TestOutcomeNotRecorded(t *testing.T) {
 		Logger:  slog.New(slog.DiscardHandler),
 	})
 	for _, c := range []struct {
-		method string
-		err    error
-		want   string
+		method, path string
+		err          error
+		want         string
 	}{
-		{http.MethodPut, nil, "The change was made"},
-		{http.MethodGet, nil, "nothing is done without a record"},
-		{http.MethodPut, errThrottled, "nothing is done without a record"},
+		{http.MethodPut, "/secrets/n", nil, "The change was made"},
+		{http.MethodGet, "/secrets/n", nil, "nothing is done without a record"},
+		{http.MethodPost, "/secrets/n/backup", nil, "nothing is done without a record"},
+		{http.MethodPut, "/secrets/n", errThrottled, "nothing is done without a record"},
 	} {
 		w := httptest.NewRecorder()
 		r := httptest.NewRequest(c.method, "/", nil)
-		q := &request{h: h, w: w, r: r, ctx: r.Context()}
+		rt, _, err := match(c.method, c.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := &request{h: h, w: w, r: r, ctx: r.Context(), route: rt}
 		q.answer(response{status: http.StatusOK, body: []byte(`{"value":"secret"}`)}, c.err)
 		if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), c.want) || strings.Contains(w.Body.String(), "secret") {
 			t.Errorf("%s, %v: %d %s", c.method, c.err, w.Code, w.Body)

@@ -25,6 +25,11 @@ type route struct {
 // collection is the first segment: what kind of thing the route is about.
 func (rt *route) collection() string { return rt.segments[0] }
 
+// changes tells whether a success of the route has changed something. A backup is asked for by POST and changes nothing.
+func (rt *route) changes() bool {
+	return rt != nil && rt.Method != http.MethodGet && rt.Operation != keyvault.SecretBackup
+}
+
 // Bodies. A secret's value of full size, with each byte escaped as six, fits into maxBody.
 const (
 	maxBody    = 256 << 10

@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/strongroom/strongroom/internal/identity"
+	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store"
 )
 
@@ -41,10 +42,17 @@ type installRecord struct {
 // rotate: a backup must open as long as the installation lives.
 type backupKey []byte
 
-// loadInstallation returns the installation's record, made anew in a new store.
+// loadInstallation returns the installation's record, made anew in a new store. Where there are vaults it must be there:
+// another one in its place would quietly make every backup worthless.
 func loadInstallation(tx store.Tx) (*installRecord, error) {
 	rec, err := get[installRecord](tx, installKey)
 	if errors.Is(err, store.ErrNotFound) {
+		for _, err := range tx.Scan("vault/", store.PrefixEnd("vault/")) {
+			if err != nil {
+				return nil, err
+			}
+			return nil, &seal.RecordError{Key: installKey, Reason: "is missing"}
+		}
 		rec = &installRecord{
 			format:         format{recordFormat},
 			SubscriptionID: uuid.NewString(),

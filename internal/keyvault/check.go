@@ -40,9 +40,19 @@ func CheckRecord(key string, value []byte) error {
 // object and all that belongs to it in one snapshot. Records that do not open are CheckRecord's and are passed over.
 func (s *Service) CheckReferences(ctx context.Context, report func(key, problem string)) error {
 	var failed errorList
+	vaults, err := s.checkVaults(ctx, report)
+	failed.add(err)
 	for _, prefix := range []string{"object/", "deleted/"} {
 		err := s.forEach(ctx, prefix, store.PrefixEnd(prefix), func(error) {}, func(e store.Entry) {
+			vault, _, _ := strings.Cut(strings.TrimPrefix(e.Key, prefix), "/")
 			err := s.db.View(ctx, func(r store.Reader) error {
+				if !vaults[vault] {
+					if purged, err := exists(r, garbageKey(vault)); err != nil {
+						return err
+					} else if !purged {
+						report(e.Key, "belongs to no vault")
+					}
+				}
 				o, err := get[objectRecord](r, e.Key)
 				if errors.Is(err, store.ErrNotFound) {
 					return nil // deleted or recovered meanwhile
@@ -60,6 +70,34 @@ func (s *Service) CheckReferences(ctx context.Context, report func(key, problem 
 		failed.add(err)
 	}
 	return failed.join()
+}
+
+// checkVaults reports deleted vaults that nothing will purge, and returns the ids of all vaults.
+func (s *Service) checkVaults(ctx context.Context, report func(key, problem string)) (map[string]bool, error) {
+	ids := make(map[string]bool)
+	var failed errorList
+	err := s.forEach(ctx, "vault/", store.PrefixEnd("vault/"), func(error) {}, func(e store.Entry) {
+		failed.add(s.db.View(ctx, func(r store.Reader) error {
+			v, err := get[vaultRecord](r, e.Key)
+			if errors.Is(err, store.ErrNotFound) {
+				return nil // purged meanwhile
+			}
+			if err != nil {
+				return err
+			}
+			ids[v.ID] = true
+			if v.Deleted == 0 {
+				return nil
+			}
+			there, err := exists(r, dueVaultKey(v.PurgeAt, v.Name))
+			if err == nil && !there {
+				report(e.Key, "is deleted, and nothing will purge it")
+			}
+			return err
+		}))
+	})
+	failed.add(err)
+	return ids, failed.join()
 }
 
 func checkObject(r store.Reader, prefix, key string, o *objectRecord, report func(key, problem string)) error {

@@ -742,6 +742,78 @@ func TestReferences(t *testing.T) {
 	}
 }
 
+// TestVaultReferences removes a vault under its objects, and the due entry of a deleted one.
+func TestVaultReferences(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	b.set(t, "vault", "s", "v")
+	b.vault(t, "other", 7, false)
+	if _, err := b.DeleteVault(ctx, someone, "other"); err != nil {
+		t.Fatal(err)
+	}
+	err := b.db.Update(ctx, func(tx store.Tx) error {
+		other, err := b.loadVault(tx, "other")
+		if err != nil {
+			return err
+		}
+		return errors.Join(tx.Delete(vaultKey("vault")), tx.Delete(dueVaultKey(other.PurgeAt, "other")))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	if err := b.CheckReferences(ctx, func(_, problem string) { got = append(got, problem) }); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"is deleted, and nothing will purge it", "belongs to no vault"}; !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestCollectBadRecords purges a secret of which one value does not open: all of it goes.
+func TestCollectBadRecords(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	for i := range 3 {
+		b.set(t, "vault", "s", fmt.Sprint(i))
+	}
+	err := b.faulty.Update(ctx, func(tx store.Tx) error { // below the seal
+		for e, err := range tx.Scan("value/", store.PrefixEnd("value/")) {
+			if err != nil {
+				return err
+			}
+			return tx.Put(e.Key, []byte("spoiled"))
+		}
+		return errors.New("there is no value")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.PurgeSecretNow(t, "s"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.CollectGarbage(ctx); err != nil {
+		t.Error(err)
+	}
+	if n := b.records(t, "value/") + b.records(t, "version/") + b.records(t, "garbage/"); n != 0 {
+		t.Errorf("%d records are left", n)
+	}
+}
+
+// TestLostInstallation opens a store whose installation record was removed.
+func TestLostInstallation(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	err := b.db.Update(t.Context(), func(tx store.Tx) error { return tx.Delete(installKey) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	var record *seal.RecordError
+	if _, err := Open(t.Context(), Config{DB: b.db, Audit: b.audit}); !errors.As(err, &record) || record.Key != installKey {
+		t.Errorf("opened: %v", err)
+	}
+}
+
 func TestLocate(t *testing.T) {
 	t.Parallel()
 	b, ctx := newBench(t), t.Context()

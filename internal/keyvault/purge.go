@@ -284,30 +284,31 @@ func (s *Service) collect(ctx context.Context, key string) error {
 	return s.db.Update(ctx, func(tx store.Tx) error { return tx.Delete(key) })
 }
 
-// removeAll deletes everything below prefix in small transactions; also runs beside each deletion, in its transaction.
+// removeAll deletes everything below prefix in small transactions, also what does not open. also, if not nil, runs beside
+// each deletion of what does, in its transaction.
 func (s *Service) removeAll(ctx context.Context, prefix string, also func(store.Tx, store.Entry) error) error {
 	const batch = 35 // up to three writes each
 	for more := true; more; {
 		err := s.db.Update(ctx, func(tx store.Tx) error {
-			var entries []store.Entry
+			var keys []string
 			more = false
-			for e, err := range tx.Scan(prefix, store.PrefixEnd(prefix)) {
+			for key, err := range seal.Keys(tx, prefix, store.PrefixEnd(prefix)) {
 				if err != nil {
 					return err
 				}
-				if len(entries) == batch {
+				if len(keys) == batch {
 					more = true
 					break
 				}
-				entries = append(entries, e)
+				keys = append(keys, key)
 			}
-			for _, e := range entries {
+			for _, key := range keys {
 				if also != nil {
-					if err := also(tx, e); err != nil {
+					if err := withRecord(tx, key, also); err != nil {
 						return err
 					}
 				}
-				if err := tx.Delete(e.Key); err != nil {
+				if err := tx.Delete(key); err != nil {
 					return err
 				}
 			}
@@ -318,4 +319,17 @@ func (s *Service) removeAll(ctx context.Context, prefix string, also func(store.
 		}
 	}
 	return nil
+}
+
+// withRecord runs do with the record at key, unless it does not open.
+func withRecord(tx store.Tx, key string, do func(store.Tx, store.Entry) error) error {
+	value, err := tx.Get(key)
+	if err == nil {
+		err = do(tx, store.Entry{Key: key, Value: value})
+	}
+	var record *seal.RecordError
+	if errors.As(err, &record) {
+		return nil
+	}
+	return err
 }

@@ -559,7 +559,8 @@ func (s *Service) RecoverSecret(ctx context.Context, caller *identity.Caller, va
 	return out, err
 }
 
-// PurgeSecret destroys a soft-deleted secret for ever. Its name is free at once.
+// PurgeSecret removes a soft-deleted secret for ever. Its name is free at once. The bytes of its records, sealed, may stay in
+// unused space of the store's file until that is written again.
 func (s *Service) PurgeSecret(ctx context.Context, caller *identity.Caller, vault, name string) error {
 	if err := checkName(name); err != nil {
 		return err

@@ -73,8 +73,9 @@ func (d *DB) Rotate(ctx context.Context) (string, error) {
 	return member.ID, err
 }
 
-// ChangeRoot wraps all data keys with root instead of the present root key. The old root key opens nothing afterwards,
-// except copies of the store made before. Other servers on the same store go on with the data keys they have, and need
+// ChangeRoot wraps all data keys with root instead of the present root key. The old root key opens the store no more. It
+// still opens copies made before, and a driver's file may hold the old key ring in space that it has not used again: who has
+// the old root key and the file may find the data keys, until Rotate and Reseal have replaced them. Other servers on the same store go on with the data keys they have, and need
 // the new root key before they see the next Rotate or restart.
 func (d *DB) ChangeRoot(ctx context.Context, root RootKey) error {
 	// A passphrase is derived here and not in the transaction, which would make other writers wait for it.

@@ -411,6 +411,28 @@ func (r *reader) Scan(start, end string) iter.Seq2[store.Entry, error] {
 	}
 }
 
+// Keys is Scan without the values, which are not opened: for records that will be deleted, whether they are good or not. r
+// must come from a DB's View or Update.
+func Keys(r store.Reader, start, end string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		sealed, ok := r.(interface{ below() store.Reader })
+		if !ok {
+			yield("", fmt.Errorf("seal: Keys needs a reader of a seal.DB, not %T", r))
+			return
+		}
+		for e, err := range sealed.below().Scan(start, end) {
+			if err == nil && strings.HasPrefix(e.Key, prefix) {
+				continue
+			}
+			if !yield(e.Key, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+func (r *reader) below() store.Reader { return r.r }
+
 type txn struct {
 	reader
 	tx store.Tx

@@ -337,6 +337,9 @@ func (s *state) newCredential(ctx context.Context, clientID string, in admin.New
 	)
 	switch identity.CredentialType(in.Type) {
 	case identity.CredentialSecret:
+		if in.Days < 0 || in.Days > int(identity.MaxSecretLife/(24*time.Hour)) {
+			return admin.Credential{}, &badRequest{fmt.Sprintf("a secret lives for %d days at most", identity.MaxSecretLife/(24*time.Hour))}
+		}
 		c, secret, err = s.directory.AddClientSecret(ctx, clientID, in.DisplayName, time.Duration(in.Days)*24*time.Hour)
 	case identity.CredentialHeader:
 		c, secret, err = s.directory.AddIdentityHeader(ctx, clientID, in.DisplayName)
@@ -381,19 +384,25 @@ func (s *Server) changeRoot(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, &badRequest{err.Error()}
 	}
-	err = s.operated(r.Context(), "SealChangeRoot", root.ID(), func() error {
-		if err := s.db.ChangeRoot(r.Context(), root); err != nil || !in.Rotate {
-			return err
-		}
-		if _, err := s.db.Rotate(r.Context()); err != nil {
-			return err
-		}
-		return s.db.Reseal(r.Context(), nil)
-	})
-	if err != nil {
+	// Once the root key is changed the operator must hear of it, whatever becomes of the rest or of his connection.
+	ctx := context.WithoutCancel(r.Context())
+	if err := s.operated(ctx, "SealChangeRoot", root.ID(), func() error { return s.db.ChangeRoot(ctx, root) }); err != nil {
 		return nil, err
 	}
-	return s.sealStatus(r.Context())
+	var rotating error
+	if in.Rotate {
+		rotating = s.operated(ctx, "SealRotate", "", func() error {
+			if _, err := s.db.Rotate(ctx); err != nil {
+				return err
+			}
+			return s.db.Reseal(ctx, nil)
+		})
+	}
+	out, err := s.sealStatus(ctx)
+	if err = errors.Join(rotating, err); err != nil {
+		out.Warning = "The root key IS changed: configure the new one. But not every record could be moved to a new data key: " + err.Error()
+	}
+	return out, nil
 }
 
 // verifyStore opens every record of the store, reads it with the code that would use it, and checks that records which
