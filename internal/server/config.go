@@ -471,7 +471,9 @@ func (c *Config) Check() error {
 			bad("operations.listen: %w; set operations.insecureRemote if you really want that", err)
 		}
 	}
-	c.checkAddresses(bad)
+	if !c.dev { // there a busy address gives way to a free one
+		c.checkAddresses(bad)
+	}
 	for _, host := range c.Operations.Hosts {
 		if !domainName.MatchString(host) {
 			bad("operations.hosts: %q is not a host name", host)

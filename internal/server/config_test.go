@@ -124,6 +124,15 @@ func TestConfigEmptyValues(t *testing.T) {
 	}
 }
 
+// TestConfigOfDevMode: its own choices do not get in the way of an address that somebody chose, and the root key lies
+// beside the data.
+func TestConfigOfDevMode(t *testing.T) {
+	t.Parallel()
+	if _, err := DevConfig(t.TempDir(), []string{"127.0.0.1:9443"}); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestConfigComplete checks that every key of the configuration can be written, and that its manual is there.
 func TestConfigComplete(t *testing.T) {
 	t.Parallel()
