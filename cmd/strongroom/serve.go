@@ -124,7 +124,7 @@ func reachable(dir string) error {
 }
 
 func foreignFolder(dir string) error {
-	return fmt.Errorf("the data folder %s belongs to another user: run this as its owner, such as with sudo -u", dir)
+	return fmt.Errorf("the data folder %s belongs to another user: run this as that user (sudo -u USER …)", dir)
 }
 
 // serveUntilSignal serves until the context ends or the process is told to stop.
