@@ -48,14 +48,14 @@ func TestAnonymousFlood(t *testing.T) {
 			}
 		}
 	}
-	ask(200, "", "")
-	ask(100, "example.org", "")
-	ask(250, "", "Bearer not.a.token") // exhausts the bucket of 500
+	ask(300, "", "")
+	ask(200, "example.org", "")        // exhausts the bucket of those without a token
+	ask(500, "", "Bearer not.a.token") // and the one of those with a bad one
 	ask(20, "", "")
 	ask(20, "example.org", "")
 	ask(20, "", "Bearer not.a.token")
 	ask(20, "example.org", "Bearer x")
-	if diff := cmp.Diff(map[int]int{401: 200 + 250 + 20, 421: 100 + 20, 429: 40}, answers); diff != "" {
+	if diff := cmp.Diff(map[int]int{401: 300 + 500 + 20, 421: 200 + 20, 429: 40}, answers); diff != "" {
 		t.Errorf("answers (-want +got):\n%s", diff)
 	}
 	if retry["1"] != 40 {
@@ -89,7 +89,7 @@ func TestAnonymousFlood(t *testing.T) {
 			}
 		}
 	}
-	if single != 500 || counted != 130 {
+	if single != 1000 || counted != 80 {
 		t.Errorf("%d requests have a record of their own, %d are counted", single, counted)
 	}
 }

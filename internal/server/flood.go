@@ -25,8 +25,8 @@ const (
 	floodSummaries  = 16   // addresses that are named in the summaries of one second
 	floodEvery      = time.Second
 
-	// maxAnonymousText bounds the texts that a client without a valid token brings into a record.
-	maxAnonymousText = 512
+	// maxRefusedText bounds the texts that a client brings into the record of a refusal.
+	maxRefusedText = 512
 )
 
 // A flood keeps the audit log from being filled by those who have no token. Each refusal of a request without a valid token
@@ -202,12 +202,12 @@ func (f *flood) putBack(s summary) {
 }
 
 // summarizeFlood puts what was held back on record, once a second at most, until ctx ends, and then once more.
-func (s *Server) summarizeFlood(ctx context.Context) {
+func (s *Server) summarizeFlood(ctx context.Context, f *flood, what string) {
 	pause := time.NewTimer(floodEvery)
 	defer pause.Stop()
 	for ctx.Err() == nil {
 		select {
-		case <-s.flood.wake:
+		case <-f.wake:
 			pause.Reset(floodEvery)
 			select {
 			case <-pause.C:
@@ -215,16 +215,16 @@ func (s *Server) summarizeFlood(ctx context.Context) {
 			}
 		case <-ctx.Done():
 		}
-		for _, sum := range s.flood.summaries() {
-			if err := s.recordFlood(context.WithoutCancel(ctx), sum); err != nil {
+		for _, sum := range f.summaries() {
+			if err := s.recordFlood(context.WithoutCancel(ctx), what, sum); err != nil {
 				s.log.Error("the count of refused requests could not be put on record yet", "requests", sum.held, "error", err)
-				s.flood.putBack(sum)
+				f.putBack(sum)
 			}
 		}
 	}
 }
 
-func (s *Server) recordFlood(ctx context.Context, sum summary) error {
+func (s *Server) recordFlood(ctx context.Context, what string, sum summary) error {
 	from := "this address"
 	if sum.address == "" {
 		from = "several addresses"
@@ -236,8 +236,8 @@ func (s *Server) recordFlood(ctx context.Context, sum summary) error {
 		Operation:       throttledOperation,
 		ResultType:      audit.Failure,
 		ResultSignature: http.StatusText(http.StatusTooManyRequests),
-		ResultDescription: fmt.Sprintf("%d requests without a valid token were refused that have no record of their own, "+
-			"because there were too many from %s", sum.held, from),
+		ResultDescription: fmt.Sprintf("%d requests %s have no record of their own, because there were too many from %s",
+			sum.held, what, from),
 		Duration:      s.now().Sub(sum.since),
 		CallerIP:      sum.address,
 		CorrelationID: newRequestID(),
@@ -271,10 +271,10 @@ func (s *Server) throttled(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// cutAnonymous shortens a text that a client without a valid token has sent.
-func cutAnonymous(text string) string {
-	if len(text) <= maxAnonymousText {
+// cutRefused shortens a text that a client has sent whose request is refused.
+func cutRefused(text string) string {
+	if len(text) <= maxRefusedText {
 		return text
 	}
-	return strings.ToValidUTF8(text[:maxAnonymousText], "") + "…[cut]"
+	return strings.ToValidUTF8(text[:maxRefusedText], "") + "…[cut]"
 }

@@ -136,16 +136,16 @@ func TestFloodSummaries(t *testing.T) {
 	}
 }
 
-func TestCutAnonymous(t *testing.T) {
+func TestCutRefused(t *testing.T) {
 	t.Parallel()
 	long := ""
-	for len(long) <= maxAnonymousText {
+	for len(long) <= maxRefusedText {
 		long += "aé"
 	}
-	if got := cutAnonymous(long); len(got) > maxAnonymousText+len("…[cut]") || got[len(got)-len("…[cut]"):] != "…[cut]" {
+	if got := cutRefused(long); len(got) > maxRefusedText+len("…[cut]") || got[len(got)-len("…[cut]"):] != "…[cut]" {
 		t.Errorf("cut to %q", got)
 	}
-	if got := cutAnonymous("short"); got != "short" {
+	if got := cutRefused("short"); got != "short" {
 		t.Errorf("cut to %q", got)
 	}
 }

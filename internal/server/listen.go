@@ -28,10 +28,7 @@ func (l limitListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		address, _, err := net.SplitHostPort(c.RemoteAddr().String())
-		if err != nil {
-			address = c.RemoteAddr().String()
-		}
+		address := floodKey(hostOf(c.RemoteAddr().String())).String() // of IPv6 one subscriber's network
 		if l.enter(address) {
 			return &countedConn{Conn: c, leave: func() { l.leave(address) }}, nil
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/strongroom/strongroom/internal/api"
 	"github.com/strongroom/strongroom/internal/audit"
+	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
 	"github.com/strongroom/strongroom/internal/sts"
 )
@@ -50,9 +51,17 @@ func (s *Server) observeRequest(ctx context.Context, o *api.Outcome) error {
 	if o.Caller != nil {
 		rec.ObjectID, rec.UPN, rec.AppID = o.Caller.ObjectID, o.Caller.UPN, o.Caller.AppID
 	}
-	if o.Caller == nil {
-		rec.ClientInfo, rec.RequestURI = cutAnonymous(rec.ClientInfo), cutAnonymous(rec.RequestURI)
-		if !s.flood.refused(o.Address, s.now()) {
+	if o.Status >= 400 {
+		// Who is refused does not decide how much is written about it.
+		rec.ClientInfo, rec.RequestURI, rec.ID = cutRefused(rec.ClientInfo), cutRefused(rec.RequestURI), cutRefused(rec.ID)
+	}
+	if o.Caller == nil && o.Status < 500 {
+		bound := s.flood
+		var forged *identity.TokenError
+		if errors.As(o.Err, &forged) {
+			bound = s.forgeries
+		}
+		if !bound.refused(o.Address, s.now()) {
 			s.metrics.observe(o.Operation, o.Status, rec.Duration)
 			return s.audit.Err()
 		}
@@ -91,7 +100,9 @@ func (s *Server) observeToken(ctx context.Context, e sts.Event) error {
 		sts.ResultSuccess: http.StatusOK, sts.ResultRefused: http.StatusUnauthorized,
 		sts.ResultThrottled: http.StatusTooManyRequests,
 	}[e.Result]
-	if status == 0 {
+	if e.Status != 0 {
+		status = e.Status
+	} else if status == 0 {
 		status = http.StatusServiceUnavailable
 	}
 	rec := audit.Record{
@@ -102,7 +113,7 @@ func (s *Server) observeToken(ctx context.Context, e sts.Event) error {
 		APIVersion:        e.Endpoint,
 		ResultType:        audit.Success,
 		ResultSignature:   http.StatusText(status),
-		ResultDescription: e.Reason,
+		ResultDescription: describeToken(e),
 		Duration:          s.now().Sub(e.Time),
 		CorrelationID:     audit.CorrelationID(ctx),
 		ObjectID:          e.ObjectID,
@@ -116,11 +127,11 @@ func (s *Server) observeToken(ctx context.Context, e sts.Event) error {
 	}
 	if e.Result != sts.ResultSuccess {
 		rec.ResultType = audit.Failure
-		rec.ClientInfo = cutAnonymous(rec.ClientInfo)
-		if !s.flood.refused(rec.CallerIP, s.now()) {
-			s.metrics.observe(e.Operation, status, rec.Duration)
-			return s.audit.Err()
-		}
+		rec.ClientInfo = cutRefused(rec.ClientInfo)
+	}
+	if bound := s.boundOf(e); bound != nil && !bound.refused(rec.CallerIP, s.now()) {
+		s.metrics.observe(e.Operation, status, rec.Duration)
+		return s.audit.Err()
 	}
 	if err := s.audit.Write(ctx, &rec); err != nil {
 		return err
@@ -140,4 +151,24 @@ func (s *Server) observeToken(ctx context.Context, e sts.Event) error {
 		s.log.LogAttrs(ctx, slog.LevelInfo, "token", attrs...)
 	}
 	return nil
+}
+
+// boundOf is what bounds the records of a request to the token service: nothing for tokens that were issued and for faults
+// of the server, the bound of forged tokens for sign-ins that failed, and that of requests without a token for the rest.
+func (s *Server) boundOf(e sts.Event) *flood {
+	switch {
+	case e.Operation != sts.OpTokenIssue:
+		return s.flood
+	case e.Result == sts.ResultRefused, e.Result == sts.ResultThrottled:
+		return s.forgeries
+	}
+	return nil
+}
+
+// describeToken tells which credential brought which token, or why none was issued.
+func describeToken(e sts.Event) string {
+	if e.TokenID == "" {
+		return e.Reason
+	}
+	return "token " + e.TokenID + " for credential " + e.CredentialID
 }

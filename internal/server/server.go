@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,11 +38,12 @@ type Options struct {
 // A Server is an open data folder with its listeners bound.
 type Server struct {
 	*state
-	api     *api.Handler
-	tokens  *sts.Server
-	metrics *metrics
-	flood   *flood
-	certs   certificates
+	api       *api.Handler
+	tokens    *sts.Server
+	metrics   *metrics
+	flood     *flood // bounds the records of requests without a token
+	forgeries *flood // bounds those of bad tokens and failed sign-ins, so that the former do not hide the latter
+	certs     certificates
 
 	https     []net.Listener
 	identity  net.Listener // nil: no managed-identity endpoints
@@ -55,7 +57,7 @@ func Open(ctx context.Context, cfg *Config, opts Options) (_ *Server, err error)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{state: st, flood: newFlood()}
+	s := &Server{state: st, flood: newFlood(), forgeries: newFlood()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -114,11 +116,13 @@ func (s *Server) openTokens(ctx context.Context) error {
 	return err
 }
 
-// machineIdentities are the managed identities that programs on this machine may become through IMDS and Arc.
+// machineIdentities are the managed identities that programs on this machine may become through IMDS and Arc, the oldest
+// first: it is what a program gets that names none, and does not change when another one is made.
 func (s *Server) machineIdentities(ctx context.Context) (ids []string, err error) {
 	if !s.cfg.ManagedIdentity.InsecureIMDS && s.cfg.ManagedIdentity.ArcTokenDirectory == "" {
 		return nil, nil
 	}
+	var found []*identity.Application
 	for next := ""; ; {
 		var page []*identity.Application
 		page, next, err = s.directory.Applications(ctx, next, identity.MaxPage)
@@ -127,13 +131,18 @@ func (s *Server) machineIdentities(ctx context.Context) (ids []string, err error
 		}
 		for _, app := range page {
 			if app.Kind == identity.KindManagedIdentity {
-				ids = append(ids, app.ClientID)
+				found = append(found, app)
 			}
 		}
 		if next == "" {
-			return ids, nil
+			break
 		}
 	}
+	slices.SortStableFunc(found, func(a, b *identity.Application) int { return a.Created.Compare(b.Created) })
+	for _, app := range found {
+		ids = append(ids, app.ClientID)
+	}
+	return ids, nil
 }
 
 func (s *Server) openCertificates() error {
@@ -240,7 +249,8 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer stopJobs()
 	var work sync.WaitGroup
 	work.Go(func() { jobs.Run(background, s.log, s.jobs()) })
-	work.Go(func() { s.summarizeFlood(background) })
+	work.Go(func() { s.summarizeFlood(background, s.flood, "without a token") })
+	work.Go(func() { s.summarizeFlood(background, s.forgeries, "with a bad token or a bad credential") })
 
 	// Each listener can fail once.
 	failed := make(chan error, len(s.https)+3)
@@ -326,6 +336,7 @@ func (s *Server) ReopenAudit() error {
 func (s *Server) correlated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := uuid.NewString()
+		w.Header().Set("X-Ms-Request-Id", id)
 		ctx, cancel := context.WithTimeout(audit.WithCorrelationID(r.Context(), id), s.cfg.Limits.RequestTime)
 		defer cancel()
 		defer func() {

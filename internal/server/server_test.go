@@ -94,6 +94,7 @@ func TestAuditBlocked(t *testing.T) {
 	if status, body := call(t, s, token, "PUT", "/secrets/a", `{"value":"1"}`); status != 200 {
 		t.Fatal(status, body)
 	}
+	asked := 0
 	var refused string
 	until(t, "a refusal", func() bool {
 		status, body := call(t, s, token, "GET", "/secrets/a", "")
@@ -109,6 +110,21 @@ func TestAuditBlocked(t *testing.T) {
 	if status, _ := call(t, s, token, "PUT", "/secrets/a", `{"value":"2"}`); status != http.StatusServiceUnavailable {
 		t.Errorf("a write without a record was answered %d", status)
 	}
+	// Also what is not put on record one by one is not answered as if it were.
+	until(t, "a throttled refusal", func() bool {
+		for _, path := range []string{s.VaultURL + "/secrets", s.Authority + "/x/oauth2/v2.0/token"} {
+			resp, err := s.HTTPClient().Get(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusServiceUnavailable {
+				t.Fatalf("%s was answered %s while the audit log was blocked", path, resp.Status)
+			}
+		}
+		asked++
+		return asked > 600 // beyond the bucket
+	})
 	go io.Copy(io.Discard, reader) // until the pipe is closed
 	until(t, "recovery", func() bool {
 		status, _ := ready(t, s)

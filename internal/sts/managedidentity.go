@@ -53,22 +53,26 @@ const (
 // checks again what the listener should guarantee, and that no browser or proxy speaks for somebody else.
 func (s *Server) ManagedIdentityHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !s.localRequest(r) || len(r.URL.RawQuery) > maxIMDSQuery {
-			writeMetadataError(w, http.StatusForbidden, "forbidden", "Only programs on this machine may ask here.")
-			return
-		}
-		switch strings.TrimSuffix(r.URL.EscapedPath(), "/") {
-		case pathMSI:
-			s.serveAppService(w, r)
-		case pathIMDS:
-			s.serveMetadata(w, r)
-		case pathShell:
-			s.serveShell(w, r)
-		default:
-			// This includes /metadata/instance: some clients take any body for the name of a region.
-			w.WriteHeader(http.StatusNotFound)
-		}
+		s.recorded(w, r, func(w http.ResponseWriter) { s.serveIdentity(w, r) })
 	})
+}
+
+func (s *Server) serveIdentity(w http.ResponseWriter, r *http.Request) {
+	if !s.localRequest(r) || len(r.URL.RawQuery) > maxIMDSQuery {
+		writeMetadataError(w, http.StatusForbidden, "forbidden", "Only programs on this machine may ask here.")
+		return
+	}
+	switch strings.TrimSuffix(r.URL.EscapedPath(), "/") {
+	case pathMSI:
+		s.serveAppService(w, r)
+	case pathIMDS:
+		s.serveMetadata(w, r)
+	case pathShell:
+		s.serveShell(w, r)
+	default:
+		// This includes /metadata/instance: some clients take any body for the name of a region.
+		w.WriteHeader(http.StatusNotFound)
+	}
 }
 
 // localRequest refuses what a web page could send through a browser on this machine (a name that was rebound to
@@ -286,6 +290,7 @@ func (s *Server) answerMetadata(
 	w http.ResponseWriter, r *http.Request, endpoint string, m metadataRequest,
 	prove func(*metadataRequest) (*proof, *refusal),
 ) {
+	noteRecorded(w)
 	event := s.newEvent(r, endpoint)
 	event.ClientID, event.Resource = printable(m.clientID, maxClientText), printable(m.resource, maxResource)
 	token, refused := s.grantMetadata(r, &event, &m, prove)

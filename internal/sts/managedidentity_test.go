@@ -121,6 +121,7 @@ func TestAppService(t *testing.T) {
 			t.Errorf("%s: status %d, want %d; %s", name, w.Code, c.status, w.Body)
 		}
 	}
+	do(h, local("GET", msi+escaped, modern))
 	if e := s.observer.last(t); e.Operation != "TokenIssue" || e.Endpoint != "appservice" {
 		t.Errorf("event %+v", e)
 	}

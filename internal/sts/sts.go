@@ -61,8 +61,8 @@ type Config struct {
 
 	ManagedIdentity ManagedIdentityConfig
 
-	// Observe records an outcome. If it fails, the client gets 503 and no token. It is called once for every attempt to
-	// get a token, before the answer is written, possibly by many goroutines at once.
+	// Observe records an outcome. If it fails, the client gets 503 and no token. It is called once for every request, before
+	// the answer is written, possibly by many goroutines at once.
 	Observe func(ctx context.Context, e Event) error
 
 	Now func() time.Time // nil means time.Now
@@ -80,7 +80,8 @@ const (
 // and printable.
 type Event struct {
 	Time          time.Time
-	Operation     string // always TokenIssue
+	Operation     string // OpTokenIssue or OpPublic
+	Status        int    // of the answer to an OpPublic
 	Endpoint      string // such as v2, v1, appservice, imds, arc
 	Result        string
 	Code          int    // AADSTS number of a refusal
@@ -139,7 +140,13 @@ func (s *Server) Close() error { return s.arc.close() }
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Ms-Request-Id", uuid.NewString())
+	if h.Get("X-Ms-Request-Id") == "" { // the server may have given the request an id
+		h.Set("X-Ms-Request-Id", uuid.NewString())
+	}
+	s.recorded(w, r, func(w http.ResponseWriter) { s.serve(w, r) })
+}
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	at, ok := s.place(r.Host)
 	if !ok {
 		http.Error(w, "This host is not a token service.", http.StatusMisdirectedRequest)

@@ -36,9 +36,14 @@ type proof struct {
 func (s *Server) serveToken(w http.ResponseWriter, r *http.Request, at place, rt route) {
 	event := s.newEvent(r, "v"+strconv.Itoa(rt.version))
 	token, refused := s.grant(w, r, at, rt, &event)
+	// Only failures are limited: a client with a good credential is served, whatever others at its address do.
 	if refused != nil && refused.guess {
+		if wait := s.limiter.blocked(event.Address); wait > 0 {
+			refused = errThrottled(wait)
+		}
 		s.limiter.failed(event.Address)
 	}
+	noteRecorded(w)
 	if err := s.record(r.Context(), &event, token, refused); err != nil {
 		s.writeError(w, r, errUnavailable(err))
 		return
@@ -71,7 +76,7 @@ func (s *Server) writeAnswer(w http.ResponseWriter, r *http.Request, answer any)
 func (s *Server) newEvent(r *http.Request, endpoint string) Event {
 	const longestAgent = 256
 	return Event{
-		Time: s.cfg.Now(), Operation: "TokenIssue", Endpoint: endpoint, Result: ResultSuccess,
+		Time: s.cfg.Now(), Operation: OpTokenIssue, Endpoint: endpoint, Result: ResultSuccess,
 		Address: clientAddress(r), CorrelationID: correlationID(r), UserAgent: printable(r.UserAgent(), longestAgent),
 	}
 }
@@ -93,9 +98,6 @@ func (s *Server) grant(
 ) (*identity.Token, *refusal) {
 	if r.Method != http.MethodPost {
 		return nil, errMethod()
-	}
-	if wait := s.limiter.blocked(event.Address); wait > 0 {
-		return nil, errThrottled(wait)
 	}
 	if !s.knownTenant(rt) {
 		return nil, errTenant(rt.tenant)
