@@ -97,7 +97,7 @@ on, and programs get new ones. If it is the one that signs, a new key takes over
 
 func newSealCommand() *cobra.Command {
 	return group("seal", "Manage the keys that protect everything at rest", newSealStatus(), newSealRotate(), newSealReseal(),
-		newSealChangeRoot(), newSealGenerateKey())
+		newSealChangeRoot(), newSealGenerateKey(), newSealKeyID())
 }
 
 func sealAction(use, short, long, method, path string) *cobra.Command {

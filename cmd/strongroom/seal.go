@@ -27,6 +27,22 @@ func newSealGenerateKey() *cobra.Command {
 	}
 }
 
+func newSealKeyID() *cobra.Command {
+	return &cobra.Command{
+		Use:     "key-id FILE",
+		Short:   "Print the id of a root key, as errors and \"seal status\" name it",
+		Example: "  strongroom seal key-id /etc/strongroom/root.key",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := server.RootKeyID(args[0])
+			if err == nil {
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), id)
+			}
+			return err
+		},
+	}
+}
+
 func newSealChangeRoot() *cobra.Command {
 	var (
 		o               operation
@@ -56,10 +72,14 @@ database: then give --rotate, which also makes a new data key, moves every recor
 				return err
 			}
 			in.Rotate = rotate
-			if err := o.ask(cmd, http.MethodPost, "/seal/root", in, new(admin.Seal), "rootKey", "primary"); err != nil {
+			var answer admin.Seal
+			if err := o.ask(cmd, http.MethodPost, "/seal/root", in, &answer, "rootKey", "primary"); err != nil {
 				return err
 			}
 			fmt.Fprintln(cmd.ErrOrStderr(), afterRootChange(in, &o.where))
+			if answer.Warning != "" {
+				return errors.New(answer.Warning)
+			}
 			return nil
 		},
 	}

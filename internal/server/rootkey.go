@@ -88,3 +88,12 @@ func checkPassphraseMode(path string, info os.FileInfo) error {
 	}
 	return nil
 }
+
+// RootKeyID returns the id of the root key in a file, as errors and the key ring name it.
+func RootKeyID(path string) (string, error) {
+	root, err := seal.ReadRootKeyFile(path)
+	if err != nil {
+		return "", err
+	}
+	return root.ID(), nil
+}
