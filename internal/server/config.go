@@ -527,7 +527,7 @@ func (i IssuerConfig) check() error {
 		return errors.New("audiences: at least one is needed")
 	}
 	for _, alg := range i.Algorithms {
-		if !slices.Contains([]string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"}, alg) {
+		if !slices.Contains([]string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384"}, alg) {
 			return fmt.Errorf("algorithms: %q is not a signature algorithm with public keys", alg)
 		}
 	}
