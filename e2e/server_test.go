@@ -178,17 +178,22 @@ func (s *server) credentials(t *testing.T, file string) (c credentials) {
 	return c
 }
 
-// tokens counts the tokens that were issued, by the endpoint that the server's log names.
+// tokens counts the tokens that were issued, by the endpoint that the audit log names. A line is in it before the client has
+// its token, unlike in the server's output.
 func (s *server) tokens(t *testing.T) map[string]int {
 	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(s.dataDir(), "audit", "audit.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	issued := make(map[string]int)
-	for line := range strings.Lines(s.log.String()) {
-		var event struct{ Msg, Endpoint, Result string }
+	for line := range strings.Lines(string(raw)) {
+		var event struct{ OperationName, OperationVersion, ResultType string }
 		if err := json.Unmarshal([]byte(line), &event); err != nil {
-			t.Fatalf("the server's log: %v: %s", err, line)
+			t.Fatalf("the audit log: %v: %s", err, line)
 		}
-		if event.Msg == "token" && event.Result == "Success" {
-			issued[event.Endpoint]++
+		if event.OperationName == "TokenIssue" && event.ResultType == "Success" {
+			issued[event.OperationVersion]++
 		}
 	}
 	return issued
