@@ -74,7 +74,7 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 		audit:    cfg.Audit,
 		now:      cfg.Now,
 		vaults:   seal.NewCache[vaultRecord](1 << 20),
-		objects:  seal.NewCache[objectRecord](4 << 20),
+		objects:  seal.NewCache[objectRecord](8 << 20),
 		versions: seal.NewCache[secretRecord](8 << 20),
 	}
 	if s.now == nil {

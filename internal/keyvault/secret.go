@@ -12,6 +12,7 @@ import (
 
 	"github.com/strongroom/strongroom/internal/authz"
 	"github.com/strongroom/strongroom/internal/identity"
+	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store"
 )
 
@@ -306,6 +307,10 @@ func (s *Service) loadObject(r store.Reader, v *vaultRecord, kind ObjectKind, na
 	return s.objects.Load(r, objectKey(v, kind, name), decode[objectRecord])
 }
 
+func (s *Service) objectLoader(r store.Reader) func(key string) (*objectRecord, error) {
+	return func(key string) (*objectRecord, error) { return s.objects.Load(r, key, decode[objectRecord]) }
+}
+
 // liveSecret returns the secret of that name; missing makes the answer if there is none.
 func (s *Service) liveSecret(r store.Reader, v *vaultRecord, name string, missing func(name string) error) (*objectRecord, error) {
 	o, err := s.loadObject(r, v, SecretKind, name)
@@ -594,7 +599,7 @@ func (s *Service) ListSecrets(ctx context.Context, caller *identity.Caller, vaul
 	var page Page[Secret]
 	err := s.read(ctx, caller, vault, SecretList, func(r store.Reader, v *vaultRecord) error {
 		var err error
-		page, err = listRange(r, objectPrefix(v, SecretKind), from, max,
+		page, err = listRange(r, objectPrefix(v, SecretKind), from, max, s.objectLoader(r),
 			func(o *objectRecord) (Secret, error) {
 				rec, err := s.loadVersion(r, o.ID, o.Current)
 				if err != nil {
@@ -612,7 +617,7 @@ func (s *Service) ListDeletedSecrets(ctx context.Context, caller *identity.Calle
 	var page Page[DeletedSecret]
 	err := s.read(ctx, caller, vault, SecretListDeleted, func(r store.Reader, v *vaultRecord) error {
 		var err error
-		page, err = listRange(r, deletedPrefix(v, SecretKind), from, max,
+		page, err = listRange(r, deletedPrefix(v, SecretKind), from, max, s.objectLoader(r),
 			func(o *objectRecord) (DeletedSecret, error) {
 				rec, err := s.loadVersion(r, o.ID, o.Current)
 				if err != nil {
@@ -636,7 +641,9 @@ func (s *Service) ListSecretVersions(ctx context.Context, caller *identity.Calle
 		if err != nil {
 			return err
 		}
-		page, err = listRange(r, versionPrefix(o.ID), from, max, func(rec *secretRecord) (Secret, error) {
+		page, err = listRange(r, versionPrefix(o.ID), from, max, func(key string) (*secretRecord, error) {
+			return s.versions.Load(r, key, decode[secretRecord])
+		}, func(rec *secretRecord) (Secret, error) {
 			return rec.secret(v, o), nil
 		})
 		return err
@@ -645,20 +652,18 @@ func (s *Service) ListSecretVersions(ctx context.Context, caller *identity.Calle
 }
 
 // listRange shows the records below prefix from `from` on, at most max, and says where to go on.
-func listRange[T, R any, P interface {
-	*R
-	record
-}](r store.Reader, prefix, from string, max int, show func(*R) (T, error)) (Page[T], error) {
+func listRange[T, R any](r store.Reader, prefix, from string, max int, load func(key string) (*R, error),
+	show func(*R) (T, error)) (Page[T], error) {
 	page := Page[T]{}
-	for e, err := range r.Scan(prefix+strings.ToLower(from), store.PrefixEnd(prefix)) {
+	for key, err := range seal.Keys(r, prefix+strings.ToLower(from), store.PrefixEnd(prefix)) {
 		if err != nil {
 			return page, err
 		}
 		if len(page.Items) == max {
-			page.Next = strings.TrimPrefix(e.Key, prefix)
+			page.Next = strings.TrimPrefix(key, prefix)
 			return page, nil
 		}
-		rec, err := decode[R, P](e.Value)
+		rec, err := load(key)
 		if err != nil {
 			return page, err
 		}

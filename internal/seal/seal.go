@@ -270,8 +270,9 @@ func parseID(s string) (id [idSize]byte, err error) {
 	return [idSize]byte(b), nil
 }
 
-// aead returns the cipher for the record at key. It has no state, as nonces are random, so it can be shared.
-func (k *dataKey) aead(key string) (cipher.AEAD, error) {
+// known returns the cipher for the record at key, and remembers it. It has no state, as nonces are random, so it can be
+// shared.
+func (k *dataKey) known(key string) (cipher.AEAD, error) {
 	k.mu.RLock()
 	known := k.aeads[key]
 	k.mu.RUnlock()
@@ -297,6 +298,7 @@ func (k *dataKey) aead(key string) (cipher.AEAD, error) {
 	return derived, nil
 }
 
+// derive makes the cipher for the record at key.
 func (k *dataKey) derive(key string) (cipher.AEAD, error) {
 	derived, err := hkdf.Expand(sha256.New, k.secret, "strongroom record v1\x00"+key, 32)
 	if err != nil {
@@ -314,7 +316,7 @@ func associatedData(header []byte, key string) []byte {
 }
 
 func (k *dataKey) seal(key string, plaintext []byte) ([]byte, error) {
-	aead, err := k.aead(key)
+	aead, err := k.derive(key)
 	if err != nil {
 		return nil, err
 	}
@@ -335,8 +337,9 @@ func header(key string, sealed []byte) (id [idSize]byte, err error) {
 	return [idSize]byte(sealed[1:headerSize]), nil
 }
 
-func (k *dataKey) open(key string, sealed []byte) ([]byte, error) {
-	aead, err := k.aead(key)
+// open opens a sealed value with what cipher, known or derive, gives for its key.
+func (k *dataKey) open(key string, sealed []byte, cipher func(key string) (cipher.AEAD, error)) ([]byte, error) {
+	aead, err := cipher(key)
 	if err != nil {
 		return nil, err
 	}
@@ -359,7 +362,11 @@ func (r *reader) Get(key string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.open(key, sealed)
+	k, err := r.dataKey(key, sealed)
+	if err != nil {
+		return nil, err
+	}
+	return k.open(key, sealed, k.known) // what is got again is not cached above, or it would not be got
 }
 
 // peek returns the sealed value, which is valid only until the transaction ends and may not be modified.
@@ -373,7 +380,17 @@ func (r *reader) peek(key string) ([]byte, error) {
 	return r.r.Get(key)
 }
 
+// open opens a record that is read once: in a walk, or for a cache.
 func (r *reader) open(key string, sealed []byte) ([]byte, error) {
+	k, err := r.dataKey(key, sealed)
+	if err != nil {
+		return nil, err
+	}
+	return k.open(key, sealed, k.derive)
+}
+
+// dataKey returns the data key that sealed names.
+func (r *reader) dataKey(key string, sealed []byte) (*dataKey, error) {
 	id, err := header(key, sealed)
 	if err != nil {
 		return nil, err
@@ -388,7 +405,7 @@ func (r *reader) open(key string, sealed []byte) ([]byte, error) {
 			return nil, &RecordError{key, fmt.Sprintf("names the unknown data key %x", id)}
 		}
 	}
-	return k.open(key, sealed)
+	return k, nil
 }
 
 func (r *reader) Scan(start, end string) iter.Seq2[store.Entry, error] {
