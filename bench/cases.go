@@ -34,8 +34,10 @@ type pair struct{ server, limit figure }
 
 // scaled is what may depend on how many secrets there are.
 type scaled struct {
-	get, list figure
-	start     started
+	get   figure // of any of the secrets
+	same  figure // of the same thousand of them
+	list  figure
+	start started
 }
 
 // started is what a fresh process needs.
@@ -141,8 +143,11 @@ func (b *benchmark) reads(ctx context.Context) error {
 
 func (b *benchmark) scaling(ctx context.Context) error {
 	few, many := &b.results.scale[0], &b.results.scale[1]
+	same := b.many.getRequest()
+	same.count = b.few.count
 	err := b.compare(ctx, "secret GET by number of secrets",
 		against(&few.get, b.few.server, dialRaw(b.few.server, b.few.getRequest()), readers),
+		against(&many.same, b.many.server, dialRaw(b.many.server, same), readers),
 		against(&many.get, b.many.server, dialRaw(b.many.server, b.many.getRequest()), readers))
 	if err != nil {
 		return err
