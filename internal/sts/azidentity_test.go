@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -187,6 +188,7 @@ func TestAzureManagedIdentity(t *testing.T) {
 	learning := map[string]string{
 		"MSI_ENDPOINT": listener.URL + "/msi/token", "MSI_SECRET": secret.Reveal(), "DEFAULT_IDENTITY_CLIENT_ID": app.ClientID,
 	}
+	first := 1 + rand.IntN(60_000)
 	for i, c := range []struct {
 		name        string
 		environment map[string]string
@@ -222,7 +224,8 @@ func TestAzureManagedIdentity(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			resource := fmt.Sprintf("https://vault.example.org:%d", 9000+i)
+			// The client remembers tokens by resource for as long as the process lives, also for another run of this test.
+			resource := fmt.Sprintf("https://vault.example.org:%d", first+i)
 			s.wantTokenFor(t, credential, c.want, resource)
 			if e := s.observer.last(t); e.Endpoint != c.endpoint || e.Resource != resource || e.Result != ResultSuccess {
 				t.Errorf("event %+v", e)
