@@ -8,7 +8,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
+
+	"github.com/strongroom/strongroom/internal/server"
 )
 
 // Files that this program writes into the data folder for clients.
@@ -54,7 +55,7 @@ func writeBundle(path, base, ca string) error {
 			return err
 		}
 	}
-	return replaceFile(path, out.Bytes(), 0o644)
+	return server.ReplaceFile(path, out.Bytes(), 0o644)
 }
 
 func appendCertificates(out *bytes.Buffer, file string, seen map[string]bool) error {
@@ -84,23 +85,6 @@ func appendCertificates(out *bytes.Buffer, file string, seen map[string]bool) er
 		return fmt.Errorf("%s holds no certificate", file)
 	}
 	return nil
-}
-
-// replaceFile writes a file in one step, so that a reader sees the old content or the new.
-func replaceFile(path string, content []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails once it was renamed
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Chmod(mode)
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }
 
 // writeNewFile makes a file of mode 0600 and never overwrites one. A file that could not be written whole is removed.

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"software.sslmate.com/src/go-pkcs12"
+
+	"github.com/strongroom/strongroom/internal/server"
 )
 
 // javaFile is the trust store for Java (PKCS #12, RFC 7292): the authorities of the bundle.
@@ -32,7 +34,7 @@ func javaTrust(dir, bundle string) (variable, error) {
 	if err != nil {
 		return v, err
 	}
-	if err := replaceFile(store, pfx, 0o644); err != nil {
+	if err := server.ReplaceFile(store, pfx, 0o644); err != nil {
 		return v, err
 	}
 	var options []string

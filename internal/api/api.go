@@ -134,7 +134,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q.outcome = Outcome{
 		Start:     h.cfg.Now(),
 		Operation: "Authentication",
-		Address:   addressOf(r.RemoteAddr),
+		Address:   AddressOf(r.RemoteAddr),
 		UserAgent: r.UserAgent(),
 	}
 	defer func() {
@@ -232,7 +232,8 @@ func methodOf(r *http.Request) string {
 	return r.Method
 }
 
-func addressOf(remote string) string {
+// AddressOf returns the address in a RemoteAddr, without the port.
+func AddressOf(remote string) string {
 	host, _, err := net.SplitHostPort(remote)
 	if err != nil {
 		return remote

@@ -496,6 +496,26 @@ func TestRightsTakenAway(t *testing.T) {
 	}
 }
 
+// spoil makes the n-th record below a prefix, counted from 0, one that does not open.
+func (b *bench) spoil(t testing.TB, prefix string, n int) {
+	t.Helper()
+	err := b.faulty.Update(t.Context(), func(tx store.Tx) error { // below the seal
+		left := n
+		for e, err := range tx.Scan(prefix, store.PrefixEnd(prefix)) {
+			if err != nil {
+				return err
+			}
+			if left--; left < 0 {
+				return tx.Put(e.Key, []byte("spoiled"))
+			}
+		}
+		return errors.New("there is nothing to spoil")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestPoison spoils records of each kind that the jobs read: they do the rest of their work all the same.
 func TestPoison(t *testing.T) {
 	t.Parallel()
@@ -506,31 +526,14 @@ func TestPoison(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	spoil := func(prefix string, n int) {
-		t.Helper()
-		err := b.faulty.Update(ctx, func(tx store.Tx) error { // below the seal
-			for e, err := range tx.Scan(prefix, store.PrefixEnd(prefix)) {
-				if err != nil {
-					return err
-				}
-				if n--; n < 0 {
-					return tx.Put(e.Key, []byte("spoiled"))
-				}
-			}
-			return errors.New("there is nothing to spoil")
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	spoil("deleted/", 1)
-	spoil("due/", 2)
+	b.spoil(t, "deleted/", 1)
+	b.spoil(t, "due/", 2)
 	b.advance(8 * 24 * time.Hour)
 	n, err := b.PurgeDue(ctx)
 	if n != 3 || err == nil || !strings.Contains(err.Error(), "due/") || !strings.Contains(err.Error(), "deleted/") {
 		t.Errorf("purged %d, %v", n, err)
 	}
-	spoil("garbage/", 0)
+	b.spoil(t, "garbage/", 0)
 	if err := b.CollectGarbage(ctx); err == nil || !strings.Contains(err.Error(), "garbage/") {
 		t.Errorf("collected: %v", err)
 	}
@@ -777,18 +780,7 @@ func TestCollectBadRecords(t *testing.T) {
 	for i := range 3 {
 		b.set(t, "vault", "s", fmt.Sprint(i))
 	}
-	err := b.faulty.Update(ctx, func(tx store.Tx) error { // below the seal
-		for e, err := range tx.Scan("value/", store.PrefixEnd("value/")) {
-			if err != nil {
-				return err
-			}
-			return tx.Put(e.Key, []byte("spoiled"))
-		}
-		return errors.New("there is no value")
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	b.spoil(t, "value/", 0)
 	if err := b.PurgeSecretNow(t, "s"); err != nil {
 		t.Fatal(err)
 	}

@@ -40,13 +40,15 @@ type garbageRecord struct {
 // restoreTime is how long a restore may take before what it wrote counts as abandoned.
 const restoreTime = time.Hour
 
-// purgeObject removes a deleted object in one step and leaves its versions to the collector.
-func (s *Service) purgeObject(tx store.Tx, v *vaultRecord, kind ObjectKind, o *objectRecord) error {
-	return errors.Join(
-		tx.Delete(deletedKey(v, kind, o.Name)),
-		tx.Delete(duePurgeKey(o.PurgeAt, v, kind, o.Name)),
-		put(tx, garbageKey(o.ID), garbageRecord{format: format{recordFormat}, After: s.now().Unix()}),
-	)
+// purgeObject removes a deleted object in one step, given the keys of its record and of its due entry, and leaves its versions
+// to the collector.
+func (s *Service) purgeObject(tx store.Tx, deleted, due string, o *objectRecord) error {
+	return errors.Join(tx.Delete(deleted), tx.Delete(due), s.discard(tx, o.ID))
+}
+
+// discard leaves the versions of an object, which nothing names any more, to the collector.
+func (s *Service) discard(tx store.Tx, objectID string) error {
+	return put(tx, garbageKey(objectID), garbageRecord{format: format{recordFormat}, After: s.now().Unix()})
 }
 
 // NextDue returns when the next purge is due; ok is false if none is planned.
@@ -204,11 +206,7 @@ func (s *Service) purgeDueObject(tx store.Tx, at int64, due, deleted string) (bo
 	if err != nil {
 		return false, err
 	}
-	return true, errors.Join(
-		tx.Delete(due),
-		tx.Delete(deleted),
-		put(tx, garbageKey(o.ID), garbageRecord{format: format{recordFormat}, After: s.now().Unix()}),
-	)
+	return true, s.purgeObject(tx, deleted, due, o)
 }
 
 func (s *Service) purgeDueVault(tx store.Tx, at int64, due, name string) (bool, error) {
@@ -273,8 +271,7 @@ func (s *Service) collect(ctx context.Context, key string) error {
 				if o.PurgeAt != 0 {
 					err = tx.Delete(dueTime(o.PurgeAt) + "purge/" + strings.TrimPrefix(e.Key, prefix))
 				}
-				return errors.Join(err,
-					put(tx, garbageKey(o.ID), garbageRecord{format: format{recordFormat}, After: s.now().Unix()}))
+				return errors.Join(err, s.discard(tx, o.ID))
 			}))
 		}
 	}

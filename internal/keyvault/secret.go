@@ -583,7 +583,7 @@ func (s *Service) PurgeSecret(ctx context.Context, caller *identity.Caller, vaul
 				"because purge protection is enabled for this vault. Key Vault service will automatically purge it after the "+
 				"retention period has passed. Vault: %s;location=%s", v.Name, v.Location)}
 		}
-		return s.purgeObject(tx, v, SecretKind, o)
+		return s.purgeObject(tx, deletedKey(v, SecretKind, name), duePurgeKey(o.PurgeAt, v, SecretKind, name), o)
 	})
 }
 

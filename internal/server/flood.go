@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/strongroom/strongroom/internal/api"
 	"github.com/strongroom/strongroom/internal/audit"
 )
 
@@ -253,7 +254,7 @@ func (s *Server) throttled(w http.ResponseWriter, r *http.Request) bool {
 	if r.Header.Get("Authorization") != "" {
 		return false // its token decides
 	}
-	start, address := s.now(), hostOf(r.RemoteAddr)
+	start, address := s.now(), api.AddressOf(r.RemoteAddr)
 	if !s.flood.blocked(address, start) {
 		return false
 	}

@@ -3,6 +3,8 @@ package server
 import (
 	"net"
 	"sync"
+
+	"github.com/strongroom/strongroom/internal/api"
 )
 
 // A limitListener bounds how many connections are open at a time, in all and from one address. One too many is closed at
@@ -28,7 +30,7 @@ func (l limitListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		address := floodKey(hostOf(c.RemoteAddr().String())).String() // of IPv6 one subscriber's network
+		address := floodKey(api.AddressOf(c.RemoteAddr().String())).String() // of IPv6 one subscriber's network
 		if l.enter(address) {
 			return &countedConn{Conn: c, leave: func() { l.leave(address) }}, nil
 		}

@@ -387,7 +387,7 @@ func (s *Server) isLogin(hostport string) bool {
 func (s *Server) misdirected(w http.ResponseWriter, r *http.Request) {
 	status := http.StatusMisdirectedRequest
 	err := s.observeRequest(r.Context(), &api.Outcome{
-		Start: s.now(), Operation: "Misdirected", Address: hostOf(r.RemoteAddr), UserAgent: r.UserAgent(),
+		Start: s.now(), Operation: "Misdirected", Address: api.AddressOf(r.RemoteAddr), UserAgent: r.UserAgent(),
 		URI: "https://" + r.Host + r.URL.RequestURI(), Status: status,
 	})
 	if err != nil {
@@ -397,14 +397,6 @@ func (s *Server) misdirected(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(status)
 	fmt.Fprintf(w, `{"error":{"code":"HostNotFound","message":"No vault and no service of this server has the name in the `+
 		`Host header. Vaults are at <name>.vault.%s."}}`, s.cfg.Domain)
-}
-
-func hostOf(remote string) string {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		return remote
-	}
-	return host
 }
 
 // CAFile is the path of the local certificate authority's certificate.

@@ -201,7 +201,7 @@ func (i *installer) writeCredentials(path string, c *Credentials) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(path, append(raw, '\n'), 0o600); err != nil {
+	if err := ReplaceFile(path, append(raw, '\n'), 0o600); err != nil {
 		return err
 	}
 	return syncFolder(i.cfg.Data) // the credentials' folder may be new

@@ -101,7 +101,7 @@ func (s *state) openCA(ctx context.Context) (err error) {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, pem) {
 		return nil
 	}
-	return replaceFile(path, pem, 0o644)
+	return ReplaceFile(path, pem, 0o644)
 }
 
 func (s *state) openStore(ctx context.Context, create bool) error {
@@ -212,8 +212,8 @@ func (s *state) close() error {
 	return errors.Join(errs...)
 }
 
-// replaceFile writes a file in one step, so that a reader sees the old content or the new, also after a power loss.
-func replaceFile(path string, content []byte, mode os.FileMode) error {
+// ReplaceFile writes a file in one step, so that a reader sees the old content or the new, also after a power loss.
+func ReplaceFile(path string, content []byte, mode os.FileMode) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
 	if err != nil {
 		return err
