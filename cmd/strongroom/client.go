@@ -22,7 +22,6 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
-	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 	"github.com/spf13/cobra"
 
 	"github.com/strongroom/strongroom/internal/admin"
@@ -50,8 +49,15 @@ func (t *target) register(cmd *cobra.Command) {
 	cmd.MarkFlagsMutuallyExclusive("vault-name", "vault-url")
 }
 
-// secrets returns a client for the vault's secrets.
-func (t *target) secrets(ctx context.Context) (*azsecrets.Client, error) {
+// A connection is what the clients of Azure's SDK for Go are made of.
+type connection struct {
+	vaultURL   string
+	credential azcore.TokenCredential
+	options    azcore.ClientOptions
+}
+
+// connect finds the vault and the credentials for it. Nothing is sent to the vault yet.
+func (t *target) connect(ctx context.Context) (*connection, error) {
 	if err := t.check(); err != nil {
 		return nil, err
 	}
@@ -78,7 +84,7 @@ func (t *target) secrets(ctx context.Context) (*azsecrets.Client, error) {
 		}
 		address = vaultURL(status, t.vaultName)
 	}
-	return azsecrets.NewClient(address, credential, &azsecrets.ClientOptions{ClientOptions: options})
+	return &connection{address, credential, options}, nil
 }
 
 // clientOptions are those for the server on this machine, whose token service is the authority.
@@ -128,7 +134,7 @@ func (t *target) local(ctx context.Context) (status *admin.Status, dir string, e
 }
 
 // remote uses what the environment says, as every Azure SDK does.
-func (t *target) remote() (*azsecrets.Client, error) {
+func (t *target) remote() (*connection, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	pool, err := t.pool("")
 	if err != nil {
@@ -141,7 +147,7 @@ func (t *target) remote() (*azsecrets.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return azsecrets.NewClient(t.vaultURL, credential, &azsecrets.ClientOptions{ClientOptions: options})
+	return &connection{t.vaultURL, credential, options}, nil
 }
 
 // environmentCredential asks Microsoft about the authority only if nobody named another authority.

@@ -15,21 +15,20 @@ import (
 
 // An output is how a command prints its result.
 type output struct {
+	// members are examples of what scripts take out of the result. If there are none, there are no queries and no tsv.
+	members string
+
 	format string
 	query  string
-	tsv    bool // and queries
 }
 
 func (o *output) register(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&o.format, "output", "o", "json", "json or table")
-}
-
-// registerQuery is register for a command whose result scripts take apart.
-func (o *output) registerQuery(cmd *cobra.Command, example string) {
-	o.register(cmd)
-	o.tsv = true
-	cmd.Flags().Lookup("output").Usage = "json, table, or tsv: values with tabs between them, without a head"
-	cmd.Flags().StringVar(&o.query, "query", "", "print one member, such as "+example+"; of JMESPath only names of members are known")
+	if o.members == "" {
+		cmd.Flags().StringVarP(&o.format, "output", "o", "json", "json or table")
+		return
+	}
+	cmd.Flags().StringVarP(&o.format, "output", "o", "json", "json, table, or tsv: values with tabs between them, without a head")
+	cmd.Flags().StringVar(&o.query, "query", "", "print one member, such as "+o.members+"; of JMESPath only names of members are known")
 }
 
 // simpleQuery is a name of a member, or a path of names; of the elements of a list behind [].
@@ -37,9 +36,10 @@ var simpleQuery = regexp.MustCompile(`^(\[\]\.)?([a-zA-Z]+(?:\.[a-zA-Z]+)*)$`)
 
 // check refuses a wrong format before the command does anything.
 func (o *output) check() error {
+	queries := o.members != ""
 	switch {
-	case o.format == "tsv" && o.tsv, o.format == "json":
-	case o.format != "table" && o.tsv:
+	case o.format == "tsv" && queries, o.format == "json":
+	case o.format != "table" && queries:
 		return usagef("--output %s: there are json, table and tsv", o.format)
 	case o.format != "table":
 		return usagef("--output %s: there are json and table", o.format)

@@ -111,7 +111,7 @@ func newDeletedPropertiesOut(d *azsecrets.DeletedSecretProperties) deletedProper
 	}
 }
 
-func idOut(id *azsecrets.ID) *string {
+func idOut[ID ~string](id *ID) *string {
 	if id == nil {
 		return nil
 	}
@@ -120,7 +120,7 @@ func idOut(id *azsecrets.ID) *string {
 }
 
 // nameOut is the name in https://<vault>/secrets/<name>/<version>.
-func nameOut(id *azsecrets.ID) *string {
+func nameOut[ID ~string](id *ID) *string {
 	if id == nil {
 		return nil
 	}
