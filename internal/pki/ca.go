@@ -7,6 +7,7 @@ package pki
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -282,17 +283,9 @@ func (ca *LocalCA) IssueServer(names []string) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	now := ca.now()
-	template := &x509.Certificate{
-		SerialNumber: serial(),
-		Subject:      pkix.Name{CommonName: "Strongroom"},
-		NotBefore:    now.Add(-backdate),
-		NotAfter:     now.Add(serverLife),
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames:     append(slices.Clone(names), "localhost"),
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
-	}
+	template := ca.template("Strongroom", append(slices.Clone(names), "localhost"), serverLife)
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, &key.PublicKey, ca.key)
 	if err != nil {
 		return nil, fmt.Errorf("pki: issue a server certificate: %w", err)
@@ -302,4 +295,31 @@ func (ca *LocalCA) IssueServer(names []string) (*tls.Certificate, error) {
 		return nil, err
 	}
 	return &tls.Certificate{Certificate: [][]byte{der, ca.cert.Raw}, PrivateKey: key, Leaf: leaf}, nil
+}
+
+// signerLife is how long a signer's certificate is valid: long, since what it signed may be looked at much later.
+const signerLife = 365 * 24 * time.Hour
+
+// IssueSigner makes a certificate for somebody's key that signs documents in the name of the hosts, and returns it with the
+// authority's own behind it.
+func (ca *LocalCA) IssueSigner(subject string, names []string, public crypto.PublicKey) (chain [][]byte, err error) {
+	template := ca.template(subject, names, min(signerLife, ca.cert.NotAfter.Sub(ca.now())))
+	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, public, ca.key)
+	if err != nil {
+		return nil, fmt.Errorf("pki: issue a signer's certificate: %w", err)
+	}
+	return [][]byte{der, ca.cert.Raw}, nil
+}
+
+// template is what the certificates of an authority have in common.
+func (ca *LocalCA) template(subject string, names []string, life time.Duration) *x509.Certificate {
+	now := ca.now()
+	return &x509.Certificate{
+		SerialNumber: serial(),
+		Subject:      pkix.Name{CommonName: subject},
+		NotBefore:    now.Add(-backdate),
+		NotAfter:     now.Add(life),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		DNSNames:     names,
+	}
 }
