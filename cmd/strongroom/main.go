@@ -1,8 +1,8 @@
-// Command strongroom is the Strongroom server, the tool of its operator and a client for its secrets, in one binary.
+// Command strongroom is the Strongroom server, the tool of its operator and a client for its secrets and keys, in one binary.
 //
-// The secret commands have the flags and the output of `az keyvault secret`. Everything that manages the installation
-// itself goes through the administration socket in the data folder, so it works for whoever owns that folder and for
-// nobody else.
+// The secret and key commands have the flags and the output of `az keyvault secret` and `az keyvault key`. Everything that
+// manages the installation itself goes through the administration socket in the data folder, so it works for whoever owns
+// that folder and for nobody else.
 package main
 
 import (
@@ -66,7 +66,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 what was asked for does not exist
 	root.AddCommand(
 		newDevCommand(), newInitCommand(), newServeCommand(),
 		newEnvCommand(), newHostsCommand(), newStatusCommand(), newVersionCommand(),
-		newSecretCommand(), newVaultCommand(), newAppCommand(), newSealCommand(), newTokenCommand(),
+		newSecretCommand(), newKeyCommand(), newVaultCommand(), newAppCommand(), newSealCommand(), newTokenCommand(),
 		newVerifyCommand(), newAuditCommand(),
 	)
 	root.SetFlagErrorFunc(suggestFlag)

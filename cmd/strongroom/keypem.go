@@ -1,0 +1,413 @@
+package main
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/pbkdf2"
+	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"hash"
+	"math/big"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+)
+
+// Keys in PEM. crypto/x509 reads and writes all of it but keys on secp256k1, which vaults call P-256K, and keys that are
+// encrypted with a password; these two are read here with encoding/asn1.
+
+var (
+	oidECPublicKey = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1} // RFC 5480, 2.1.1
+	oidSecp256k1   = asn1.ObjectIdentifier{1, 3, 132, 0, 10}       // SEC 2, A.2
+)
+
+// A privateKey is an *rsa.PrivateKey, an *ecdsa.PrivateKey or a *secp256k1.PrivateKey.
+type privateKey any
+
+// privateInfo is PKCS#8's PrivateKeyInfo (RFC 5958, 2). What may follow is not needed.
+type privateInfo struct {
+	Version   int
+	Algorithm pkix.AlgorithmIdentifier
+	Key       []byte
+}
+
+// ecPrivateKey is SEC 1's (RFC 5915, 3).
+type ecPrivateKey struct {
+	Version int
+	Key     []byte
+	Curve   asn1.ObjectIdentifier `asn1:"optional,explicit,tag:0"`
+	Public  asn1.BitString        `asn1:"optional,explicit,tag:1"`
+}
+
+// publicInfo is X.509's SubjectPublicKeyInfo.
+type publicInfo struct {
+	Algorithm pkix.AlgorithmIdentifier
+	Key       asn1.BitString
+}
+
+// parsePrivatePEM reads the first private key in PEM: PKCS#8, which may be encrypted, PKCS#1 or SEC 1.
+func parsePrivatePEM(content, password []byte) (privateKey, error) {
+	for rest := content; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return nil, errors.New("there is no private key in PEM")
+		}
+		if block.Headers["DEK-Info"] != "" {
+			return nil, errors.New("the key is encrypted in the old manner of PEM, which is weak: " +
+				`let "openssl pkey -in FILE" decrypt it, and give its output with --pem-file -`)
+		}
+		switch block.Type {
+		case "PRIVATE KEY":
+			return parsePKCS8(block.Bytes)
+		case "RSA PRIVATE KEY":
+			return checkedKey(x509.ParsePKCS1PrivateKey(block.Bytes))
+		case "EC PRIVATE KEY":
+			return parseSEC1(block.Bytes, nil)
+		case "ENCRYPTED PRIVATE KEY":
+			return parseEncrypted(block.Bytes, password)
+		case "OPENSSH PRIVATE KEY":
+			return nil, errors.New(`the key is in OpenSSH's own format: "ssh-keygen -p -m PKCS8 -f FILE" changes that`)
+		}
+	}
+}
+
+func parsePKCS8(der []byte) (privateKey, error) {
+	var info privateInfo
+	var curve asn1.ObjectIdentifier
+	if _, err := asn1.Unmarshal(der, &info); err != nil {
+		return nil, fmt.Errorf("the key is not PKCS#8: %w", err)
+	}
+	if info.Algorithm.Algorithm.Equal(oidECPublicKey) {
+		_, err := asn1.Unmarshal(info.Algorithm.Parameters.FullBytes, &curve)
+		if err == nil && curve.Equal(oidSecp256k1) {
+			return parseSEC1(info.Key, curve)
+		}
+	}
+	return checkedKey(x509.ParsePKCS8PrivateKey(der))
+}
+
+// parseSEC1 reads an EC key that says its curve itself, unless what is around it does.
+func parseSEC1(der []byte, curve asn1.ObjectIdentifier) (privateKey, error) {
+	var key ecPrivateKey
+	if _, err := asn1.Unmarshal(der, &key); err != nil {
+		return nil, fmt.Errorf("the EC key is not that of SEC 1: %w", err)
+	}
+	if curve == nil {
+		curve = key.Curve
+	}
+	if curve.Equal(oidSecp256k1) {
+		return newSecp256k1(key.Key, key.Public)
+	}
+	return checkedKey(x509.ParseECPrivateKey(der))
+}
+
+func newSecp256k1(secret []byte, public asn1.BitString) (privateKey, error) {
+	var d secp256k1.ModNScalar
+	if len(secret) > secp256k1.PrivKeyBytesLen || d.SetByteSlice(secret) || d.IsZero() {
+		return nil, errors.New("the P-256K key's number is not within its curve's order")
+	}
+	key := secp256k1.NewPrivateKey(&d)
+	if public.BitLength == 0 {
+		return key, nil
+	}
+	if stated, err := secp256k1.ParsePubKey(public.RightAlign()); err != nil || !stated.IsEqual(key.PubKey()) {
+		return nil, errors.New("the P-256K key's public part is not that of its private one")
+	}
+	return key, nil
+}
+
+// checkedKey refuses what no vault takes, in the words of whoever wants to import it.
+func checkedKey[K any](parsed K, err error) (privateKey, error) {
+	if err != nil {
+		return nil, err
+	}
+	switch key := any(parsed).(type) {
+	case *rsa.PrivateKey:
+		if len(key.Primes) == 2 {
+			return key, nil
+		}
+		return nil, fmt.Errorf("the RSA key has %d primes: vaults take keys of two", len(key.Primes))
+	case *ecdsa.PrivateKey:
+		if _, err := curveName(key.Curve); err != nil {
+			return nil, err
+		}
+		return key, nil
+	default:
+		return nil, fmt.Errorf("the key is a %T: vaults take RSA keys and EC keys on P-256, P-256K, P-384 and P-521", key)
+	}
+}
+
+func curves() map[azkeys.CurveName]elliptic.Curve {
+	return map[azkeys.CurveName]elliptic.Curve{
+		azkeys.CurveNameP256: elliptic.P256(), azkeys.CurveNameP384: elliptic.P384(), azkeys.CurveNameP521: elliptic.P521(),
+	}
+}
+
+func curveName(curve elliptic.Curve) (azkeys.CurveName, error) {
+	for name, c := range curves() {
+		if c == curve {
+			return name, nil
+		}
+	}
+	return "", fmt.Errorf("the EC key is on the curve %s: vaults take P-256, P-256K, P-384 and P-521", curve.Params().Name)
+}
+
+// privateJWK is a key as a vault imports it.
+func privateJWK(key privateKey) (*azkeys.JSONWebKey, error) {
+	switch key := key.(type) {
+	case *rsa.PrivateKey:
+		return &azkeys.JSONWebKey{
+			Kty: new(azkeys.KeyTypeRSA),
+			N:   key.N.Bytes(), E: big.NewInt(int64(key.E)).Bytes(), D: key.D.Bytes(),
+			P: key.Primes[0].Bytes(), Q: key.Primes[1].Bytes(),
+			DP: key.Precomputed.Dp.Bytes(), DQ: key.Precomputed.Dq.Bytes(), QI: key.Precomputed.Qinv.Bytes(),
+		}, nil
+	case *ecdsa.PrivateKey:
+		curve, err := curveName(key.Curve)
+		if err != nil {
+			return nil, err
+		}
+		d, err := key.Bytes()
+		if err != nil {
+			return nil, err
+		}
+		point, err := key.PublicKey.Bytes()
+		if err != nil {
+			return nil, err
+		}
+		return ecJWK(curve, d, point), nil
+	case *secp256k1.PrivateKey:
+		return ecJWK(azkeys.CurveNameP256K, key.Serialize(), key.PubKey().SerializeUncompressed()), nil
+	}
+	return nil, fmt.Errorf("a %T is no key for a vault", key)
+}
+
+// ecJWK takes a point apart that is written as 4, x and y.
+func ecJWK(curve azkeys.CurveName, d, point []byte) *azkeys.JSONWebKey {
+	half := (len(point) - 1) / 2
+	return &azkeys.JSONWebKey{Kty: new(azkeys.KeyTypeEC), Crv: &curve, D: d, X: point[1 : 1+half], Y: point[1+half:]}
+}
+
+// marshalPKCS8 writes a key as PKCS#8.
+func marshalPKCS8(key privateKey) ([]byte, error) {
+	k, ok := key.(*secp256k1.PrivateKey)
+	if !ok {
+		return x509.MarshalPKCS8PrivateKey(key)
+	}
+	// As crypto/x509 does for other curves: the curve is said outside, so not again inside.
+	public := k.PubKey().SerializeUncompressed()
+	inner, err := asn1.Marshal(ecPrivateKey{Version: 1, Key: k.Serialize(), Public: bitString(public)})
+	if err != nil {
+		return nil, err
+	}
+	algorithm, err := secp256k1Algorithm()
+	if err != nil {
+		return nil, err
+	}
+	return asn1.Marshal(privateInfo{Algorithm: algorithm, Key: inner})
+}
+
+// marshalPublic writes the public part of a vault's key as SubjectPublicKeyInfo.
+func marshalPublic(k *azkeys.JSONWebKey) ([]byte, error) {
+	if k == nil || k.Kty == nil {
+		return nil, errors.New("the service sent no key")
+	}
+	switch *k.Kty {
+	case azkeys.KeyTypeRSA, azkeys.KeyTypeRSAHSM:
+		key, err := newPublicRSA(k.N, k.E)
+		if err != nil {
+			return nil, err
+		}
+		return x509.MarshalPKIXPublicKey(key)
+	case azkeys.KeyTypeEC, azkeys.KeyTypeECHSM:
+		return marshalPublicEC(k)
+	}
+	return nil, fmt.Errorf("the key is of type %s and has no public part: only those of types RSA and EC have one", *k.Kty)
+}
+
+func newPublicRSA(n, e []byte) (*rsa.PublicKey, error) {
+	exponent := new(big.Int).SetBytes(e)
+	if len(n) == 0 || exponent.BitLen() < 2 || exponent.BitLen() > 31 {
+		return nil, errors.New("its n or e is missing or wrong")
+	}
+	return &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(exponent.Int64())}, nil
+}
+
+func marshalPublicEC(k *azkeys.JSONWebKey) ([]byte, error) {
+	if k.Crv == nil {
+		return nil, errors.New("the key is of type EC, but its curve is missing")
+	}
+	if *k.Crv == azkeys.CurveNameP256K {
+		point := uncompressed(k, secp256k1.PrivKeyBytesLen)
+		if _, err := secp256k1.ParsePubKey(point); err != nil {
+			return nil, fmt.Errorf("the key is not a point on P-256K: %w", err)
+		}
+		algorithm, err := secp256k1Algorithm()
+		if err != nil {
+			return nil, err
+		}
+		return asn1.Marshal(publicInfo{algorithm, bitString(point)})
+	}
+	curve, ok := curves()[*k.Crv]
+	if !ok {
+		return nil, fmt.Errorf("the key is on the curve %s, which is not known here", *k.Crv)
+	}
+	key, err := ecdsa.ParseUncompressedPublicKey(curve, uncompressed(k, (curve.Params().BitSize+7)/8))
+	if err != nil {
+		return nil, fmt.Errorf("the key is not a point on %s: %w", *k.Crv, err)
+	}
+	return x509.MarshalPKIXPublicKey(key)
+}
+
+// uncompressed is 4, x and y, with zeros in front of short coordinates. Long ones make it too long for a point.
+func uncompressed(k *azkeys.JSONWebKey, size int) []byte {
+	point := []byte{4}
+	for _, coordinate := range [][]byte{k.X, k.Y} {
+		point = append(point, make([]byte, max(0, size-len(coordinate)))...)
+		point = append(point, coordinate...)
+	}
+	return point
+}
+
+func secp256k1Algorithm() (pkix.AlgorithmIdentifier, error) {
+	curve, err := asn1.Marshal(oidSecp256k1)
+	return pkix.AlgorithmIdentifier{Algorithm: oidECPublicKey, Parameters: asn1.RawValue{FullBytes: curve}}, err
+}
+
+func bitString(b []byte) asn1.BitString { return asn1.BitString{Bytes: b, BitLength: 8 * len(b)} }
+
+// Encrypted PKCS#8 (RFC 5958, 3) as OpenSSL and Python's cryptography write it: PBES2 of RFC 8018 with PBKDF2 and AES-CBC.
+
+var (
+	oidPBES2  = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 13}
+	oidPBKDF2 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12}
+)
+
+type encryptedInfo struct {
+	Algorithm pkix.AlgorithmIdentifier
+	Key       []byte
+}
+
+type pbes2 struct {
+	Derivation, Cipher pkix.AlgorithmIdentifier
+}
+
+type pbkdf2Parameters struct {
+	Salt       []byte
+	Iterations int
+	KeyLength  int                      `asn1:"optional"`
+	PRF        pkix.AlgorithmIdentifier `asn1:"optional"`
+}
+
+// maxIterations is far above what anybody writes, and some ten seconds of work.
+const maxIterations = 10_000_000
+
+// prf is the hash of the HMAC in PBKDF2, nil for one that is not known.
+func (p *pbkdf2Parameters) prf() func() hash.Hash {
+	switch id := p.PRF.Algorithm.String(); id {
+	case "", "1.2.840.113549.2.7":
+		return sha1.New
+	case "1.2.840.113549.2.8":
+		return sha256.New224
+	case "1.2.840.113549.2.9":
+		return sha256.New
+	case "1.2.840.113549.2.10":
+		return sha512.New384
+	case "1.2.840.113549.2.11":
+		return sha512.New
+	}
+	return nil
+}
+
+// aesKeyLength is the length of the key of AES in CBC mode, 0 for another cipher.
+func aesKeyLength(cipher asn1.ObjectIdentifier) int {
+	return map[string]int{
+		"2.16.840.1.101.3.4.1.2": 16, "2.16.840.1.101.3.4.1.22": 24, "2.16.840.1.101.3.4.1.42": 32,
+	}[cipher.String()]
+}
+
+var (
+	errWrongPassword = errors.New("the password of the PEM is wrong")
+	errOtherCipher   = errors.New("the key is encrypted in a way that is not known here (PBES2 with PBKDF2 and AES in CBC mode is): " +
+		`let "openssl pkey -in FILE" decrypt it, and give its output with --pem-file -`)
+)
+
+func parseEncrypted(der, password []byte) (privateKey, error) {
+	if len(password) == 0 {
+		return nil, usagef("the key is encrypted: give its password with --pem-password @FILE (or @- for standard input)")
+	}
+	plain, err := decryptPKCS8(der, password)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(plain)
+	key, err := parsePKCS8(plain)
+	if errors.As(err, new(asn1.StructuralError)) || errors.As(err, new(asn1.SyntaxError)) {
+		return nil, errWrongPassword // one of 256 wrong ones leaves what looks like padding
+	}
+	return key, err
+}
+
+func decryptPKCS8(der, password []byte) ([]byte, error) {
+	var (
+		info encryptedInfo
+		alg  pbes2
+		kdf  pbkdf2Parameters
+		iv   []byte
+	)
+	if _, err := asn1.Unmarshal(der, &info); err != nil {
+		return nil, fmt.Errorf("the key is not encrypted PKCS#8: %w", err)
+	}
+	if !info.Algorithm.Algorithm.Equal(oidPBES2) {
+		return nil, errOtherCipher
+	}
+	if _, err := asn1.Unmarshal(info.Algorithm.Parameters.FullBytes, &alg); err != nil {
+		return nil, errOtherCipher
+	}
+	length := aesKeyLength(alg.Cipher.Algorithm)
+	if length == 0 || !alg.Derivation.Algorithm.Equal(oidPBKDF2) {
+		return nil, errOtherCipher
+	}
+	if _, err := asn1.Unmarshal(alg.Derivation.Parameters.FullBytes, &kdf); err != nil || kdf.prf() == nil {
+		return nil, errOtherCipher
+	}
+	if _, err := asn1.Unmarshal(alg.Cipher.Parameters.FullBytes, &iv); err != nil || len(iv) != aes.BlockSize {
+		return nil, errOtherCipher
+	}
+	if kdf.Iterations < 1 || kdf.Iterations > maxIterations {
+		return nil, fmt.Errorf("the key is encrypted with %d iterations, not 1 to %d", kdf.Iterations, maxIterations)
+	}
+	key, err := pbkdf2.Key(kdf.prf(), string(password), kdf.Salt, kdf.Iterations, length)
+	if err != nil {
+		return nil, err
+	}
+	return decryptCBC(key, iv, info.Key)
+}
+
+// decryptCBC decrypts in place and removes PKCS#7's padding. The time it takes tells nobody anything: who waits has the password.
+func decryptCBC(key, iv, text []byte) ([]byte, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	if len(text) == 0 || len(text)%aes.BlockSize != 0 {
+		return nil, errors.New("the encrypted key is cut off")
+	}
+	cipher.NewCBCDecrypter(block, iv).CryptBlocks(text, text)
+	n := int(text[len(text)-1])
+	if n < 1 || n > aes.BlockSize || !bytes.Equal(text[len(text)-n:], bytes.Repeat([]byte{byte(n)}, n)) {
+		return nil, errWrongPassword
+	}
+	return text[:len(text)-n], nil
+}
