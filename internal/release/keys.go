@@ -1,0 +1,328 @@
+package release
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// Bounds of what is fetched from an authority, and of how many are remembered.
+const (
+	maxDocument = 256 << 10
+	maxKeySet   = 1 << 20
+	maxKeys     = 200
+	maxHeader   = 64 << 10
+	maxSources  = 64
+)
+
+// A keySource is the memory of one authority's keys.
+type keySource struct {
+	authority string
+	cfg       *Config
+	client    *http.Client
+	used      time.Time // guarded by the Verifier
+
+	mu        sync.Mutex // guards the rest
+	keys      *keySet    // the last good set
+	attempted time.Time  // start of the last fetch, whatever came of it
+	running   *fetch     // the fetch under way, if any
+	failed    error      // of the last fetch
+}
+
+// A fetch is one attempt to get the key set; done is closed when it has ended.
+type fetch struct{ done chan struct{} }
+
+type keySet struct {
+	fetched time.Time
+	byID    map[string]*signingKey
+}
+
+// A signingKey is an authority's public key. It is nil in a set that has two different ones of the same id.
+type signingKey struct {
+	public crypto.PublicKey
+	alg    jose.SignatureAlgorithm // the only one, if it says so
+}
+
+// newClient follows no redirect: another host could answer for the authority.
+func newClient(cfg Config) *http.Client {
+	return &http.Client{
+		Timeout: cfg.Timeout,
+		Transport: &http.Transport{
+			Proxy:                  http.ProxyFromEnvironment,
+			TLSClientConfig:        &tls.Config{RootCAs: cfg.RootCAs, MinVersion: tls.VersionTLS12},
+			ForceAttemptHTTP2:      true,
+			MaxIdleConns:           2,
+			IdleConnTimeout:        30 * time.Second,
+			MaxResponseHeaderBytes: maxHeader,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return errors.New("the authority redirects, which is not followed")
+		},
+	}
+}
+
+// source returns the memory of a listed authority's keys. A wildcard can list any number of authorities, so the one that
+// was not asked for longest makes room.
+func (v *Verifier) source(authority string) (*keySource, error) {
+	now := v.cfg.Now()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	s := v.sources[authority]
+	if s == nil {
+		if len(v.sources) >= maxSources && !v.forgetOne() {
+			return nil, errorf(Unreachable, "Too many attestation authorities are being asked for their keys; try again.")
+		}
+		s = &keySource{authority: authority, cfg: &v.cfg, client: v.client}
+		v.sources[authority] = s
+	}
+	s.used = now
+	return s, nil
+}
+
+// forgetOne forgets the least recently used source without a fetch under way: forgetting that one would let the same keys
+// be fetched twice at once.
+func (v *Verifier) forgetOne() bool {
+	var oldest *keySource
+	for _, s := range v.sources {
+		if (oldest == nil || s.used.Before(oldest.used)) && !s.busy() {
+			oldest = s
+		}
+	}
+	if oldest != nil {
+		delete(v.sources, oldest.authority)
+	}
+	return oldest != nil
+}
+
+func (s *keySource) busy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.running != nil
+}
+
+// key returns the authority's key of this id. A set that has grown old is not used: an authority that cannot be asked
+// could have withdrawn a key. An unknown id waits for one fetch, at most one every RefreshEvery, so that forged ids cost
+// the authority nothing.
+func (s *keySource) key(ctx context.Context, kid string) (*signingKey, error) {
+	now := s.cfg.Now()
+	if key := s.known(now, kid); key != nil {
+		return key, nil
+	}
+	if f := s.refresh(now); f != nil {
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return nil, s.unreachable(ctx.Err())
+		}
+	}
+	if key := s.known(s.cfg.Now(), kid); key != nil {
+		return key, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed != nil {
+		return nil, s.unreachable(s.failed)
+	}
+	return nil, badToken("It names no signing key of its authority.")
+}
+
+func (s *keySource) unreachable(cause error) *Error {
+	err := errorf(Unreachable, "The keys of the attestation authority '%s' cannot be had now; try again.", echo(s.authority))
+	err.cause = cause
+	return err
+}
+
+func (s *keySource) known(now time.Time, kid string) *signingKey {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.keys == nil || now.Sub(s.keys.fetched) >= s.cfg.KeysTTL {
+		return nil
+	}
+	return s.keys.byID[kid]
+}
+
+// refresh joins the running fetch or starts one; nil means that the last one is too recent. The fetch outlives the
+// request that asked for it, since others may wait for it too; the client's timeout ends it.
+func (s *keySource) refresh(now time.Time) *fetch {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running != nil {
+		return s.running
+	}
+	since := now.Sub(s.attempted)
+	if !s.attempted.IsZero() && since >= 0 && since < s.cfg.RefreshEvery {
+		return nil
+	}
+	f := &fetch{done: make(chan struct{})}
+	s.attempted, s.running = now, f
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Timeout)
+		defer cancel()
+		set, err := s.fetchKeys(ctx, now)
+		s.mu.Lock()
+		if err == nil {
+			s.keys = set
+		}
+		s.failed, s.running = err, nil
+		s.mu.Unlock()
+		close(f.done)
+	}()
+	return f
+}
+
+// fetchKeys follows OpenID Connect Discovery 1.0 section 4. The metadata of attestation services often names no issuer;
+// if it names one, it must be the one that was asked. The keys must be on the same host.
+func (s *keySource) fetchKeys(ctx context.Context, now time.Time) (*keySet, error) {
+	raw, err := s.get(ctx, s.authority+".well-known/openid-configuration", maxDocument)
+	if err != nil {
+		return nil, err
+	}
+	var doc struct {
+		Issuer *string `json:"issuer"`
+		Keys   string  `json:"jwks_uri"`
+	}
+	if err := json.Unmarshal(raw, &doc); err != nil {
+		return nil, errors.New("its metadata are not those of OpenID")
+	}
+	if doc.Issuer != nil {
+		if issuer, err := canonicalURL(*doc.Issuer); err != nil || issuer != s.authority {
+			return nil, fmt.Errorf("its metadata are those of '%s'", echo(*doc.Issuer))
+		}
+	}
+	if !s.sameHost(doc.Keys) {
+		return nil, errors.New("its metadata name no jwks_uri on its own host")
+	}
+	if raw, err = s.get(ctx, doc.Keys, maxKeySet); err != nil {
+		return nil, err
+	}
+	return decodeKeySet(raw, now)
+}
+
+func (s *keySource) sameHost(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "https" || u.User != nil || u.Fragment != "" {
+		return false
+	}
+	own, err := url.Parse(s.authority)
+	return err == nil && strings.TrimSuffix(strings.ToLower(u.Host), ":443") == own.Host
+}
+
+func (s *keySource) get(ctx context.Context, address string, limit int64) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", "application/json")
+	resp, err := s.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("it answered with status %d", resp.StatusCode)
+	}
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(raw)) > limit {
+		return nil, fmt.Errorf("it answered with more than %d bytes", limit)
+	}
+	return raw, nil
+}
+
+// decodeKeySet keeps the public signature keys of known kinds. Others are ignored, as RFC 7517 section 5 asks.
+func decodeKeySet(raw []byte, now time.Time) (*keySet, error) {
+	var doc struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := json.Unmarshal(raw, &doc); err != nil || len(doc.Keys) > maxKeys {
+		return nil, fmt.Errorf("its keys are no JWK set of at most %d", maxKeys)
+	}
+	set := &keySet{fetched: now, byID: make(map[string]*signingKey)}
+	for _, item := range doc.Keys {
+		kid, key := decodeKey(item)
+		if key == nil {
+			continue
+		}
+		if other, twice := set.byID[kid]; twice && (other == nil || !sameKey(other, key)) {
+			key = nil
+		}
+		set.byID[kid] = key
+	}
+	if len(set.byID) == 0 {
+		return nil, errors.New("its JWK set has no usable signature key")
+	}
+	return set, nil
+}
+
+func sameKey(a, b *signingKey) bool {
+	public, ok := a.public.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && public.Equal(b.public) && a.alg == b.alg
+}
+
+// decodeKey returns nil for a key that is of no use here.
+func decodeKey(raw json.RawMessage) (kid string, key *signingKey) {
+	var jwk struct {
+		Kid string                  `json:"kid"`
+		Use string                  `json:"use"`
+		Alg jose.SignatureAlgorithm `json:"alg"`
+		N   string                  `json:"n"`
+		X   string                  `json:"x"`
+		X5C []string                `json:"x5c"`
+	}
+	if json.Unmarshal(raw, &jwk) != nil || jwk.Kid == "" || len(jwk.Kid) > maxKeyID || jwk.Use != "" && jwk.Use != "sig" {
+		return "", nil
+	}
+	var public crypto.PublicKey
+	switch {
+	case jwk.N != "" || jwk.X != "":
+		var key jose.JSONWebKey
+		if key.UnmarshalJSON(raw) != nil { // it also compares with the certificate, if there is one
+			return "", nil
+		}
+		public = key.Key
+	case len(jwk.X5C) > 0:
+		public = certifiedKey(jwk.X5C[0])
+	}
+	for _, alg := range algorithms() {
+		if keyFits(public, alg) {
+			return jwk.Kid, &signingKey{public: public, alg: jwk.Alg}
+		}
+	}
+	return "", nil
+}
+
+// certifiedKey returns the key of a certificate, for JWKs that have nothing else, as those of Azure's attestation
+// service. The certificate is but the key's container: it may be self-signed, and its dates are not looked at. What
+// makes the key the authority's is the TLS connection over which it came.
+func certifiedKey(text string) crypto.PublicKey {
+	der, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil
+	}
+	switch cert.PublicKey.(type) {
+	case *rsa.PublicKey, *ecdsa.PublicKey:
+		return cert.PublicKey
+	}
+	return nil
+}
