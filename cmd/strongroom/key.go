@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
@@ -298,13 +296,27 @@ func (s *keySource) wrappedKey(cmd *cobra.Command) (*azkeys.JSONWebKey, error) {
 		out.Crv = &curve
 	}
 	in := inputs{cmd: cmd}
-	out.T, err = in.fileOr("byok-string", s.byokFile, s.byokString)
+	if s.byokFile != "" {
+		out.T, err = in.file("byok-file", s.byokFile)
+	} else {
+		out.T, err = in.read("byok-string", s.byokString)
+	}
 	return out, err
 }
 
 func (s *keySource) pemKey(cmd *cobra.Command) (*azkeys.JSONWebKey, error) {
+	var content []byte
+	var err error
 	in := inputs{cmd: cmd}
-	key, err := readPrivatePEM(&in, s.pemFile, s.pemString, s.pemPassword)
+	if s.pemFile != "" {
+		content, err = in.privateFile("pem-file", s.pemFile)
+	} else {
+		content, err = in.read("pem-string", s.pemString)
+	}
+	if err != nil {
+		return nil, err
+	}
+	key, err := in.privatePEM(content, s.pemPassword)
 	if err != nil {
 		return nil, err
 	}
@@ -319,42 +331,6 @@ func (s *keySource) pemKey(cmd *cobra.Command) (*azkeys.JSONWebKey, error) {
 		return nil, usagef("--curve %s: the PEM holds another key", s.curve)
 	}
 	return out, nil
-}
-
-// fileOr reads a file, or an argument if no file is named. In a file each byte counts.
-func (in *inputs) fileOr(flag, file, argument string) ([]byte, error) {
-	if file == "" {
-		return in.read(flag, argument)
-	}
-	if file == "-" {
-		in.stdin = strings.Replace(flag, "string", "file", 1)
-	}
-	return readInput(in.cmd, file, maxValueFile)
-}
-
-// readPrivatePEM reads a private key from a file or an argument.
-func readPrivatePEM(in *inputs, file, argument, password string) (privateKey, error) {
-	content, err := in.fileOr("pem-string", file, argument)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(content)
-	if file != "" {
-		warnOfReaders(in.cmd, file)
-	}
-	secret, err := in.read("pem-password", password)
-	if err != nil {
-		return nil, err
-	}
-	return parsePrivatePEM(content, secret)
-}
-
-// warnOfReaders says that others can read the file of a private key.
-func warnOfReaders(cmd *cobra.Command, path string) {
-	info, err := os.Stat(path)
-	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "strongroom: %s holds a private key and other users can reach it (mode %04o): chmod 600 %[1]s\n", path, info.Mode().Perm())
-	}
 }
 
 func newKeyImport() *cobra.Command {

@@ -72,7 +72,8 @@ type byokWrapping struct {
 
 // wrap returns the transfer file.
 func (w *byokWrapping) wrap(cmd *cobra.Command) ([]byte, error) {
-	raw, err := readInput(cmd, w.kekFile, maxValueFile)
+	in := inputs{cmd: cmd}
+	raw, err := in.file("kek-file", w.kekFile)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +87,7 @@ func (w *byokWrapping) wrap(cmd *cobra.Command) ([]byte, error) {
 	if err := checkKEK(kek, id); err != nil {
 		return nil, err
 	}
-	target, err := w.target(cmd)
+	target, err := w.target(&in)
 	if err != nil {
 		return nil, err
 	}
@@ -120,22 +121,29 @@ func checkKEK(kek *rsa.PublicKey, id string) error {
 func octSizes() []int { return []int{16, 24, 32, 48, 64} }
 
 // target is the key that is wrapped: PKCS#8, or the bytes of a symmetric one.
-func (w *byokWrapping) target(cmd *cobra.Command) ([]byte, error) {
+func (w *byokWrapping) target(in *inputs) ([]byte, error) {
 	switch {
-	case w.keyFile == "" && w.octFile == "":
+	case w.octFile != "":
+		return w.symmetric(in)
+	case w.keyFile == "":
 		return nil, usagef("which key? give --key-file or --oct-file")
-	case w.octFile == "":
-		key, err := readPrivatePEM(&inputs{cmd: cmd}, w.keyFile, "", w.password)
-		if err != nil {
-			return nil, fmt.Errorf("--key-file %s: %w", w.keyFile, err)
-		}
-		return marshalPKCS8(key)
 	}
-	key, err := readInput(cmd, w.octFile, maxValueFile)
+	content, err := in.privateFile("key-file", w.keyFile)
 	if err != nil {
 		return nil, err
 	}
-	warnOfReaders(cmd, w.octFile)
+	key, err := in.privatePEM(content, w.password)
+	if err != nil {
+		return nil, fmt.Errorf("--key-file %s: %w", w.keyFile, err)
+	}
+	return marshalPKCS8(key)
+}
+
+func (w *byokWrapping) symmetric(in *inputs) ([]byte, error) {
+	key, err := in.privateFile("oct-file", w.octFile)
+	if err != nil {
+		return nil, err
+	}
 	if !slices.Contains(octSizes(), len(key)) {
 		return nil, fmt.Errorf("--oct-file %s holds %d bytes: a symmetric key has %v, as they are and not as text", w.octFile, len(key), octSizes())
 	}

@@ -147,6 +147,8 @@ func TestBYOKWrapRefuses(t *testing.T) {
 		want string
 	}{
 		{[]string{"--kek-file", good, "--key-file", pemKey}, exitUsage, "--kek-id is missing"},
+		{[]string{"--kek-file", "-", "--key-file", "-"}, exitFailed, "neither PEM nor JSON"},
+		{[]string{"--kek-file", good, "--kek-id", kekID, "--key-file", "-", "--pem-password", "@-"}, exitUsage, "--key-file and --pem-password cannot both"},
 		{[]string{"--kek-file", good, "--kek-id", "http://v/keys/k/1", "--key-file", pemKey}, exitUsage, "not the https URL"},
 		{[]string{"--kek-file", good, "--kek-id", "https://v/keys/k", "--key-file", pemKey}, exitUsage, "a version of a key"},
 		{[]string{"--kek-file", good, "--kek-id", "https://v/secrets/k/1", "--key-file", pemKey}, exitUsage, "a version of a key"},
@@ -175,7 +177,7 @@ func TestBYOKWrapRefuses(t *testing.T) {
 }
 
 // Others' eyes on a private key are worth a word.
-func TestWarnOfReaders(t *testing.T) {
+func TestPrivateFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "key.pem")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
@@ -186,7 +188,10 @@ func TestWarnOfReaders(t *testing.T) {
 			t.Fatal(err)
 		}
 		cmd := commandWith(t, "")
-		warnOfReaders(cmd, path)
+		in := inputs{cmd: cmd}
+		if _, err := in.privateFile("key-file", path); err != nil {
+			t.Fatal(err)
+		}
 		if got := cmd.ErrOrStderr().(*bytes.Buffer).String(); strings.Contains(got, "chmod 600 "+path) != want || !want && got != "" {
 			t.Errorf("%04o: %q", mode, got)
 		}

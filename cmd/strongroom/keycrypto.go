@@ -6,6 +6,8 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"os"
 	"strings"
 	"unicode/utf8"
 
@@ -27,14 +29,55 @@ func (in *inputs) read(flag, argument string) ([]byte, error) {
 	if !elsewhere {
 		return []byte(argument), nil
 	}
-	if path == "-" {
-		if in.stdin != "" {
-			return nil, usagef("--%s and --%s cannot both be standard input", in.stdin, flag)
-		}
-		in.stdin = flag
+	if err := in.take(flag, path); err != nil {
+		return nil, err
 	}
 	content, err := readValue(in.cmd, path)
 	return bytes.TrimSuffix(content, []byte("\n")), err
+}
+
+// file reads a file, or standard input for "-". Each byte counts.
+func (in *inputs) file(flag, path string) ([]byte, error) {
+	if err := in.take(flag, path); err != nil {
+		return nil, err
+	}
+	return readInput(in.cmd, path, maxValueFile)
+}
+
+// take sees to it that standard input is read once.
+func (in *inputs) take(flag, path string) error {
+	switch {
+	case path != "-":
+		return nil
+	case in.stdin != "":
+		return usagef("--%s and --%s cannot both be standard input", in.stdin, flag)
+	}
+	in.stdin = flag
+	return nil
+}
+
+// privateFile is file for one with a private key. It says if others can read that too.
+func (in *inputs) privateFile(flag, path string) ([]byte, error) {
+	content, err := in.file(flag, path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(path)
+	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+		fmt.Fprintf(in.cmd.ErrOrStderr(), "strongroom: %s holds a private key, and other users can reach it (mode %04o): chmod 600 %[1]s\n",
+			path, info.Mode().Perm())
+	}
+	return content, nil
+}
+
+// privatePEM parses a private key. The password is read only now, after the key.
+func (in *inputs) privatePEM(content []byte, password string) (privateKey, error) {
+	defer clear(content)
+	secret, err := in.read("pem-password", password)
+	if err != nil {
+		return nil, err
+	}
+	return parsePrivatePEM(content, secret)
 }
 
 // bytes reads an argument and decodes it. The first error is kept; after it nothing is read.
@@ -273,8 +316,8 @@ is false, and the command has done its work.`,
 			}
 			return r.named(cmd, r.printed(func(ctx context.Context, c keys) (any, error) {
 				got, err := c.Verify(ctx, r.name, r.version, p, nil)
-				return verificationOut{Algorithm: alg, IsValid: got.Value}, err
-			}, "algorithm", "isValid"))
+				return verificationOut{Algorithm: alg, IsValid: got.Value, KeyID: r.objectURL()}, err
+			}, "keyId", "algorithm", "isValid"))
 		},
 	}
 	r.registerNamed(cmd, true)

@@ -106,6 +106,15 @@ func (r *ref[C]) parseVault() error {
 	return nil
 }
 
+// objectURL is the object's URL, with the version if one was given.
+func (r *ref[C]) objectURL() *string {
+	parts := []string{strings.TrimSuffix(r.vaultURL, "/"), r.path, r.name}
+	if r.version != "" {
+		parts = append(parts, r.version)
+	}
+	return new(strings.Join(parts, "/"))
+}
+
 // A work is what a command does with a client.
 type work[C any] func(ctx context.Context, client C, w io.Writer) error
 
@@ -117,6 +126,7 @@ func (r *ref[C]) do(cmd *cobra.Command, work work[C]) error {
 	if err != nil {
 		return err
 	}
+	r.vaultURL = connection.vaultURL
 	client, err := r.open(connection)
 	if err != nil {
 		return err
