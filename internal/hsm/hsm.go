@@ -14,7 +14,9 @@ import (
 	"context"
 	"crypto"
 	"crypto/rsa"
+	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 )
 
@@ -48,6 +50,20 @@ type Spec struct {
 	Exponent int   // of an RSA key; 0 means 65537
 }
 
+// String names the kind for people: an RSA key of 2048 bits.
+func (s Spec) String() string {
+	switch {
+	case s.Type == RSA && s.Bits == 0:
+		return "an RSA key"
+	case s.Type == EC:
+		return fmt.Sprintf("an EC key on %s", s.Curve)
+	case s.Type == RSA, s.Type == Oct:
+		return fmt.Sprintf("an %s key of %d bits", s.Type, s.Bits)
+	default:
+		return "a key of an unknown type"
+	}
+}
+
 // A PublicKey is the public part of a key: unsigned big-endian numbers, those of EC padded to the length of the curve's
 // field. An oct key has none.
 type PublicKey struct {
@@ -74,22 +90,36 @@ func (PrivateKey) LogValue() slog.Value         { return slog.StringValue(redact
 func (PrivateKey) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
 
 // Format keeps the key out of every verb of fmt, those for numbers and bytes too.
-func (PrivateKey) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)) }
+func (PrivateKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
-// A New is a key that a provider has made or taken in.
+// A New is a key that a provider has made or taken in. It prints without its blob.
 type New struct {
 	Spec   Spec
 	Public PublicKey
 	Blob   []byte // for Open; secret unless the provider protects it itself
 }
 
-// A Message is the input and the output of Encrypt and Decrypt. Algorithms other than AES use Value alone.
+// Format, LogValue and MarshalJSON keep the blob out of whatever prints or encodes the key.
+func (n New) Format(f fmt.State, _ rune)   { _, _ = io.WriteString(f, n.Spec.String()) }
+func (n New) LogValue() slog.Value         { return slog.StringValue(n.Spec.String()) }
+func (n New) MarshalJSON() ([]byte, error) { return json.Marshal(n.Spec.String()) }
+
+// MaxMessage is how many bytes of plaintext a message has at most, and of additional data. RSA takes far less.
+const MaxMessage = 32 << 10
+
+// A Message is the input and the output of Encrypt and Decrypt. Algorithms other than AES use Value alone. It prints as
+// REDACTED.
 type Message struct {
 	Value []byte
 	IV    []byte // AES-GCM (made by Encrypt) and AES-CBC (given by the caller)
 	AAD   []byte // AES-GCM
 	Tag   []byte // AES-GCM
 }
+
+// Format, LogValue and MarshalJSON keep the message out of whatever prints or encodes it.
+func (Message) Format(f fmt.State, _ rune)   { _, _ = io.WriteString(f, redacted) }
+func (Message) LogValue() slog.Value         { return slog.StringValue(redacted) }
+func (Message) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
 
 // A Provider makes and opens keys. Its methods may be called concurrently. An error is an *Error if it is the input's
 // fault, ErrBusy if the provider has too much to do at this time, or else a fault of the provider.
@@ -152,6 +182,10 @@ type Error struct {
 }
 
 func (e *Error) Error() string { return e.Message }
+
+func badInput(format string, args ...any) error {
+	return &Error{Kind: BadInput, Message: fmt.Sprintf(format, args...)}
+}
 
 // ErrBusy says that the provider has too much to do; the same call may succeed later.
 var ErrBusy = busyError{}

@@ -15,6 +15,12 @@ import (
 // MinRSABits is the least size of an RSA key that keys are wrapped for: with less, the wrapping would be the weakest part.
 const MinRSABits = 2048
 
+// maxRSABits keeps the work bounded.
+const maxRSABits = 16 << 10
+
+// ErrRecipient says that a key is not wrapped for such a recipient.
+var ErrRecipient = fmt.Errorf("keywrap: the recipient has no RSA key of at least %d bits", MinRSABits)
+
 const aesKeyLen = 32
 
 // WrapRSAAES wraps target for the owner of an RSA key, as PKCS#11 defines CKM_RSA_AES_KEY_WRAP (PKCS #11 Mechanisms v2.40,
@@ -25,8 +31,8 @@ func WrapRSAAES(recipient *rsa.PublicKey, hash crypto.Hash, target []byte) ([]by
 	if !hashAllowed(hash) {
 		return nil, fmt.Errorf("keywrap: wrapping with OAEP does not use %v", hash)
 	}
-	if recipient.N == nil || recipient.N.BitLen() < MinRSABits {
-		return nil, fmt.Errorf("keywrap: the recipient's RSA key has fewer than %d bits", MinRSABits)
+	if !isRecipient(recipient) {
+		return nil, ErrRecipient
 	}
 	key := make([]byte, aesKeyLen)
 	defer clear(key)
@@ -44,6 +50,15 @@ func WrapRSAAES(recipient *rsa.PublicKey, hash crypto.Hash, target []byte) ([]by
 		return nil, fmt.Errorf("keywrap: %w", err)
 	}
 	return append(encrypted, wrapped...), nil
+}
+
+// isRecipient tells whether key may be a real one: somebody may have made it up.
+func isRecipient(key *rsa.PublicKey) bool {
+	if key == nil || key.N == nil || key.N.Sign() <= 0 {
+		return false
+	}
+	bits := key.N.BitLen()
+	return bits >= MinRSABits && bits <= maxRSABits && key.N.Bit(0) == 1 && key.E >= 3 && key.E%2 == 1 && key.E <= 1<<31-1
 }
 
 func hashAllowed(hash crypto.Hash) bool {

@@ -142,12 +142,21 @@ func TestWrapRSAAESRefuses(t *testing.T) {
 	if _, err := keywrap.WrapRSAAES(&key.PublicKey, crypto.MD5, random(32)); err == nil {
 		t.Error("wrapped with MD5")
 	}
-	small := &rsa.PublicKey{N: new(big.Int).Rsh(key.N, 1), E: key.E}
-	if _, err := keywrap.WrapRSAAES(small, crypto.SHA256, random(32)); err == nil {
-		t.Error("wrapped for an RSA key of 2047 bits")
-	}
-	if _, err := keywrap.WrapRSAAES(&rsa.PublicKey{}, crypto.SHA256, random(32)); err == nil {
-		t.Error("wrapped for no key")
+	for name, recipient := range map[string]*rsa.PublicKey{
+		"nobody":       nil,
+		"no key":       {},
+		"2047 bits":    {N: new(big.Int).Rsh(key.N, 1), E: key.E},
+		"32,768 bits":  {N: new(big.Int).SetBit(key.N, 32767, 1), E: key.E},
+		"an even N":    {N: new(big.Int).SetBit(key.N, 0, 0), E: key.E},
+		"an even E":    {N: key.N, E: 65536},
+		"the E one":    {N: key.N, E: 1},
+		"a negative E": {N: key.N, E: -3},
+		"a large E":    {N: key.N, E: 1<<31 + 1},
+		"a negative N": {N: new(big.Int).Neg(key.N), E: key.E},
+	} {
+		if _, err := keywrap.WrapRSAAES(recipient, crypto.SHA256, random(32)); !errors.Is(err, keywrap.ErrRecipient) {
+			t.Errorf("wrapped for %s: %v", name, err)
+		}
 	}
 	for _, n := range []int{0, keywrap.MaxLen + 1} {
 		if _, err := keywrap.WrapRSAAES(&key.PublicKey, crypto.SHA256, make([]byte, n)); !errors.Is(err, keywrap.ErrLength) {
