@@ -456,11 +456,11 @@ func newKeySetAttributes() *cobra.Command {
 		Example: `  strongroom key set-attributes --name signing --enabled false
   strongroom key set-attributes --name signing --ops sign verify --expires 2030-01-01T00:00:00Z --tags owner=team-b`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := anyChanged(cmd, "enabled", "expires", "not-before", "ops", "policy", "tags"); err != nil {
-				return err
-			}
 			p, err := k.update(cmd)
 			if err != nil {
+				return err
+			}
+			if err := anyChanged(cmd, "enabled", "expires", "not-before", "ops", "policy", "tags"); err != nil {
 				return err
 			}
 			if cmd.Flags().Changed("enabled") {
@@ -681,8 +681,8 @@ func newKeyRandom() *cobra.Command {
 	r.out.members = "value"
 	cmd := &cobra.Command{
 		Use:     "random --count NUMBER",
-		Short:   "Get random bytes of the service, in base64",
-		Example: "  strongroom key random --count 32 --query value --output tsv",
+		Short:   "Get random bytes of a managed HSM, in base64; vaults give none",
+		Example: "  strongroom key random --vault-url https://hsm.managedhsm.example.org --count 32 --query value --output tsv",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := errors.Join(needed(cmd, "count"), r.out.check(), r.parseVault()); err != nil {
 				return err

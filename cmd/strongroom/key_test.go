@@ -387,6 +387,7 @@ func TestKeyUsage(t *testing.T) {
 		{"import -n k --byok-file a --kty DSA", "there are RSA, EC, oct"},
 		{"import -n k --kty RSA --pem-file " + pem, "the PEM holds a key of type EC"},
 		{"import -n k --curve P-256 --pem-file " + pem, "the PEM holds another key"},
+		{"set-attributes -n k --immutable", "give --policy too"},
 		{"set-attributes -n k", "nothing is to be changed: give --enabled, --expires"},
 		{"show --id https://v.example/secrets/k", "is not the URL of a key: https://<vault>/keys/"},
 		{"download -n k", "--file is missing"},

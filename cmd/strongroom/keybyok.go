@@ -35,7 +35,8 @@ on a machine that has one:
   strongroom key byok-wrap --kek-file kek.json --key-file own.pem --out own.byok
   strongroom key import --name own --byok-file own.byok --kty RSA
 
-What it writes is not secret.`,
+What it writes is not secret. But who can swap the file of the key exchange key for one with a key of his own can read what is wrapped with
+it: see to it that the file is the vault's.`,
 		Example: `  strongroom key byok-wrap --kek-file kek.pem --kek-id https://demo.vault.localhost:8443/keys/kek/0123456789abcdef0123456789abcdef --key-file own.pem --out own.byok
   strongroom key byok-wrap --kek-file kek.json --oct-file aes.key --out aes.byok`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
