@@ -51,7 +51,7 @@ func newRSAChooser(engines []rsaEngine, now func() time.Time) *rsaChooser {
 	return c
 }
 
-// choose is the rsaChoice. The first time for a size takes some milliseconds, at most about 30 with keys of 4096 bits.
+// choose is the rsaChoice. The first time for a size takes from about 5 ms for 2048 bits to about 40 for 4096.
 func (c *rsaChooser) choose(bits int, op rsaOp) rsaEngine {
 	// Decryption with PKCS#1 v1.5 stays with Go's: what a library does with a wrong ciphertext matters more than speed.
 	if len(c.engines) == 1 || op == rsaDecryptPKCS1v15 {
