@@ -11,3 +11,8 @@ func TestSoftware(t *testing.T) {
 	t.Parallel()
 	hsmtest.Run(t, hsm.NewSoftware(hsm.SoftwareConfig{}))
 }
+
+func TestWycheproof(t *testing.T) {
+	t.Parallel()
+	hsmtest.Wycheproof(t, hsm.NewSoftware(hsm.SoftwareConfig{Workers: 2, Queue: 100}))
+}

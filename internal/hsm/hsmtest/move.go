@@ -298,7 +298,7 @@ func checkSilent(t *testing.T, name string, err error, k hsm.PrivateKey) {
 	t.Helper()
 	text := strings.ToLower(fmt.Sprintf("%v %+v %#v", err, err, err))
 	for member, value := range membersOf(&k) {
-		if len(*value) < 4 {
+		if len(*value) < 4 || len(*value) > 1024 {
 			continue
 		}
 		part := (*value)[len(*value)-4:] // the part that no leading zeros hide

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"io/fs"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/c2sp/wycheproof"
@@ -16,15 +15,18 @@ import (
 // A Group is a part of a file of Project Wycheproof's vectors: cases that share a key or its size. Which fields are set
 // depends on the file.
 type Group struct {
-	KeySize    int        `json:"keySize"` // bits
-	IVSize     int        `json:"ivSize"`  // bits
-	TagSize    int        `json:"tagSize"` // bits
-	Hash       string     `json:"sha"`
-	MGFHash    string     `json:"mgfSha"`
-	SaltLen    int        `json:"sLen"` // bytes
-	PublicKey  PublicKey  `json:"publicKey"`
-	PrivateKey PrivateKey `json:"privateKey"`
-	Tests      []Case     `json:"tests"`
+	KeySize int    `json:"keySize"` // bits
+	IVSize  int    `json:"ivSize"`  // bits
+	TagSize int    `json:"tagSize"` // bits
+	Hash    string `json:"sha"`
+	MGFHash string `json:"mgfSha"`
+	SaltLen int    `json:"sLen"` // bytes
+
+	PublicKey       PublicKey  `json:"publicKey"`
+	PrivateKey      PrivateKey `json:"privateKey"`
+	PrivateKeyPKCS8 Hex        `json:"privateKeyPkcs8"`
+
+	Tests []Case `json:"tests"`
 }
 
 // A Case is one vector.
@@ -112,23 +114,4 @@ func Vectors(t testing.TB, file string) []Group {
 		t.Fatalf("%s has %d vectors and says that it has %d", file, count, content.Count)
 	}
 	return content.Groups
-}
-
-// VectorFiles returns the names of the files that start with a prefix.
-func VectorFiles(t testing.TB, prefix string) []string {
-	t.Helper()
-	entries, err := fs.ReadDir(wycheproof.TestVectors, ".")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), prefix) {
-			names = append(names, e.Name())
-		}
-	}
-	if names == nil {
-		t.Fatalf("no file of vectors starts with %q", prefix)
-	}
-	return names
 }
