@@ -24,10 +24,10 @@ const modulePath = "github.com/strongroom/strongroom"
 func allowedImports() map[string][]string {
 	return map[string][]string{
 		// Programs: commands talk to a running server through internal/admin, or run one.
-		"cmd/strongroom": {"internal/admin", "internal/audit", "internal/server"},
+		"cmd/strongroom": {"internal/admin", "internal/audit", "internal/keywrap", "internal/server"},
 		// The measurements drive each layer by itself, too.
 		"bench": {
-			"internal/audit", "internal/identity", "internal/keyvault", "internal/seal", "internal/server", "internal/store",
+			"internal/audit", "internal/hsm", "internal/identity", "internal/keyvault", "internal/seal", "internal/server", "internal/store",
 			"internal/store/bolt",
 		},
 
@@ -36,8 +36,8 @@ func allowedImports() map[string][]string {
 
 		// Wiring: the only package that knows all others.
 		"internal/server": {
-			"internal/admin", "internal/api", "internal/audit", "internal/identity", "internal/jobs", "internal/keyvault",
-			"internal/pki", "internal/seal", "internal/store", "internal/store/bolt", "internal/sts",
+			"internal/admin", "internal/api", "internal/audit", "internal/hsm", "internal/identity", "internal/jobs", "internal/keyvault",
+			"internal/pki", "internal/release", "internal/seal", "internal/store", "internal/store/bolt", "internal/sts",
 		},
 		"internal/admin": {},
 
@@ -47,13 +47,20 @@ func allowedImports() map[string][]string {
 		"internal/jobs": {},
 
 		// What it means: the only door to an object.
-		"internal/keyvault": {"internal/audit", "internal/authz", "internal/identity", "internal/seal", "internal/store"},
+		"internal/keyvault": {
+			"internal/audit", "internal/authz", "internal/hsm", "internal/identity", "internal/keywrap", "internal/release",
+			"internal/seal", "internal/store",
+		},
 
 		// How it is done.
-		"internal/identity": {"internal/store"},
-		"internal/authz":    {},
-		"internal/pki":      {"internal/store"},
-		"internal/audit":    {},
+		"internal/identity":    {"internal/store"},
+		"internal/authz":       {},
+		"internal/hsm":         {"internal/keywrap"}, // and hsm/openssl with that tag
+		"internal/hsm/hsmtest": {"internal/hsm"},
+		"internal/keywrap":     {},
+		"internal/release":     {},
+		"internal/pki":         {"internal/store"},
+		"internal/audit":       {},
 
 		// Where it is kept.
 		"internal/seal":            {"internal/store"},

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/strongroom/strongroom/internal/audit"
+	"github.com/strongroom/strongroom/internal/hsm"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
 	"github.com/strongroom/strongroom/internal/seal"
@@ -39,6 +40,7 @@ func secretValue(n int) string { return fmt.Sprintf("%064d", n) }
 
 // An installation is a data folder with one vault, and the server on it while it runs.
 type installation struct {
+	build    build
 	data     string
 	count    int // secrets in the vault
 	log      bool
@@ -48,13 +50,13 @@ type installation struct {
 	address  string // stays the same over restarts, as the issuer of the token does
 }
 
-func newInstallation(ctx context.Context, data string, count int, log bool) (*installation, error) {
-	i := &installation{data: data, count: count, log: log, address: "127.0.0.1:0"}
+func newInstallation(ctx context.Context, by build, data string, count int, log bool) (*installation, error) {
+	i := &installation{build: by, data: data, count: count, log: log, address: "127.0.0.1:0"}
 	cfg, err := configuration(data, i.address, log)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := server.Init(ctx, cfg, server.Options{}, vaultName); err != nil {
+	if _, err := server.Init(ctx, cfg, server.Options{SKU: "premium"}, vaultName); err != nil {
 		return nil, err
 	}
 	i.operator, err = server.ReadCredentials(filepath.Join(data, server.AdministratorFile))
@@ -62,7 +64,7 @@ func newInstallation(ctx context.Context, data string, count int, log bool) (*in
 }
 
 func (i *installation) start(ctx context.Context) error {
-	p, err := startProcess(ctx, "server", task{Data: i.data, Listen: i.address, Log: i.log})
+	p, err := startProcess(ctx, i.build, "server", task{Data: i.data, Listen: i.address, Log: i.log})
 	if err != nil {
 		return err
 	}
@@ -113,7 +115,7 @@ func (i *installation) tokenRequest() template {
 	return template{raw: []byte(raw), at: -1}
 }
 
-// request is one to the vault. In the path "0000000" stands for the number of a secret.
+// request is one to the vault. In the path "-0000000" stands for the number of a secret or key.
 func (i *installation) request(method, path, body string) template {
 	head := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nUser-Agent: strongroom-bench\r\n"+
 		"Accept: application/json\r\n", method, path, vaultHost, i.token)
@@ -121,8 +123,8 @@ func (i *installation) request(method, path, body string) template {
 		head += fmt.Sprintf("Content-Type: application/json\r\nContent-Length: %d\r\n", len(body))
 	}
 	t := template{raw: []byte(head + "\r\n" + body), at: -1, count: i.count}
-	if at := strings.Index(path, secretName(0)); at >= 0 {
-		t.at = len(method) + 1 + at + len("secret-")
+	if at := strings.Index(path, fmt.Sprintf("-%0*d", digits, 0)); at >= 0 {
+		t.at = len(method) + 1 + at + len("-")
 	}
 	return t
 }
@@ -163,7 +165,7 @@ func (i *installation) fill(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	service, err := keyvault.Open(ctx, keyvault.Config{DB: db, Audit: log})
+	service, err := keyvault.Open(ctx, keyvault.Config{DB: db, Audit: log, HSM: hsm.NewSoftware(hsm.SoftwareConfig{})})
 	if err != nil {
 		return err
 	}

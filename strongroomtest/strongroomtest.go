@@ -113,7 +113,7 @@ func start(t testing.TB, opts Options) (*Server, error) {
 	}
 	log := new(syncBuffer)
 	ctx := context.Background()
-	sopts := server.Options{Log: slog.New(slog.NewJSONHandler(log, nil)), Now: opts.Now}
+	sopts := server.Options{Log: slog.New(slog.NewJSONHandler(log, nil)), Now: opts.Now, SKU: "premium"}
 	if _, err := server.Init(ctx, cfg, sopts, opts.Vault); err != nil {
 		return nil, err
 	}

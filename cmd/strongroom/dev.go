@@ -91,7 +91,7 @@ func (d *devCommand) run(cmd *cobra.Command) error {
 	}
 	log, flush := server.NewLogger(cmd.ErrOrStderr(), server.Level(cfg.Log.Level))
 	defer flush()
-	opts := server.Options{Log: log}
+	opts := server.Options{Log: log, SKU: "premium"}
 	fresh, err := server.Init(cmd.Context(), cfg, opts, devVault)
 	if err != nil {
 		return err

@@ -25,10 +25,10 @@ import (
 var configTemplate string
 
 type initCommand struct {
-	config, domain, data, tenant, vault, region     string
-	rootKeyFile, rootKeyEnv, passphrase, passEnv    string
-	listen                                          []string
-	certificate, key, audit, identityAt, operations string
+	config, domain, data, tenant, vault, sku, region string
+	rootKeyFile, rootKeyEnv, passphrase, passEnv     string
+	listen                                           []string
+	certificate, key, audit, identityAt, operations  string
 }
 
 func newInitCommand() *cobra.Command {
@@ -48,6 +48,7 @@ with a client secret, a managed identity and, with --vault, a first vault. It ov
 	f.StringVar(&i.data, "data", defaultData, "data folder")
 	f.StringVar(&i.tenant, "tenant", "", "id of the tenant, a GUID (default a new one)")
 	f.StringVar(&i.vault, "vault", "", "name of a first vault")
+	f.StringVar(&i.sku, "sku", "standard", "of the first vault: standard or premium")
 	f.StringVar(&i.region, "region", "local", "location that vaults report")
 	f.StringArrayVar(&i.listen, "listen", []string{"0.0.0.0:443", "[::]:443"}, "address for HTTPS; may be given more than once")
 	f.StringVar(&i.rootKeyFile, "root-key-file", "", "root key, made if missing (default strongroom-root.key beside the configuration)")
@@ -89,7 +90,7 @@ func (i *initCommand) run(cmd *cobra.Command, _ []string) error {
 	}
 	_, err = os.Lstat(cfg.Data)
 	made := errors.Is(err, fs.ErrNotExist)
-	fresh, err := server.Init(cmd.Context(), cfg, server.Options{TenantID: i.tenant}, i.vault)
+	fresh, err := server.Init(cmd.Context(), cfg, server.Options{TenantID: i.tenant, SKU: i.sku}, i.vault)
 	if err != nil {
 		if made {
 			os.Remove(cfg.Data) // only if nothing is in it: the root key is opened first
@@ -115,6 +116,9 @@ func (i *initCommand) check() error {
 	const guid = 36 // bytes in the only form that the wire has
 	if i.tenant != "" && (len(i.tenant) != guid || uuid.Validate(i.tenant) != nil) {
 		return usagef("--tenant %s is not a GUID", i.tenant)
+	}
+	if i.sku != "standard" && i.sku != "premium" {
+		return usagef("--sku must be standard or premium, not %q", i.sku)
 	}
 	if i.vault != "" && (len(i.vault) < 3 || len(i.vault) > 24 || !newVaultName.MatchString(i.vault)) {
 		return usagef("--vault %q is not the name of a vault: 3 to 24 letters, digits and single hyphens, beginning with a letter and "+

@@ -25,7 +25,7 @@ func newVaultCommand() *cobra.Command {
 }
 
 func vaultColumns() []string {
-	return []string{"name", "vaultUri", "softDeleteRetentionInDays", "enablePurgeProtection", "deletionDate"}
+	return []string{"name", "vaultUri", "sku", "softDeleteRetentionInDays", "enablePurgeProtection", "deletionDate"}
 }
 
 func newVaultCreate() *cobra.Command {
@@ -59,6 +59,7 @@ func newVaultCreate() *cobra.Command {
 	o.register(cmd)
 	f := cmd.Flags()
 	f.StringVarP(&v.Name, "name", "n", "", "name of the vault")
+	f.StringVar(&v.SKU, "sku", "standard", "standard, or premium: a vault that can also have keys of the types with -HSM, oct-HSM among them")
 	f.IntVar(&v.RetentionDays, "retention-days", 90, "days for which what is deleted can be recovered, 7 to 90")
 	f.BoolVar(&v.PurgeProtection, "enable-purge-protection", false, "nobody can purge before those days are over; cannot be undone")
 	f.StringArrayVar(&admins, "administrator", nil, "object id of a principal that may do everything in the vault, or group: and the "+

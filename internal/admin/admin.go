@@ -181,6 +181,7 @@ type Vault struct {
 	ResourceID      string     `json:"id,omitempty"`
 	TenantID        string     `json:"tenantId,omitempty"`
 	Location        string     `json:"location,omitempty"`
+	SKU             string     `json:"sku,omitempty"` // "standard" or "premium"; empty in a request: standard
 	RetentionDays   int        `json:"softDeleteRetentionInDays,omitempty"`
 	PurgeProtection bool       `json:"enablePurgeProtection,omitempty"`
 	Administrators  []string   `json:"administrators,omitempty"` // object ids

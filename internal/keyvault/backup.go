@@ -26,8 +26,12 @@ const (
 	MaxBackup         = 24 << 20 // bytes of a blob: 500 values of full size, as JSON, with room for tags
 )
 
-// secretBackupMagic begins every backup blob of a secret and is authenticated with it. Its last digit is the format.
-const secretBackupMagic = "\x19StrongroomSecretBackup-v1"
+// backupMagic begins every backup blob of an object of that kind and is authenticated with it. Its last digit is the
+// format.
+func backupMagic(kind ObjectKind) string {
+	name := "Strongroom" + kind.word() + "Backup-v1"
+	return string(rune(len(name))) + name
+}
 
 const installKey = "install"
 
@@ -84,60 +88,101 @@ func (k backupKey) seal(magic string, plaintext []byte) ([]byte, error) {
 	return aead.Seal([]byte(magic), nil, plaintext, []byte(magic)), nil
 }
 
-func (k backupKey) open(magic string, blob []byte) ([]byte, error) {
+// open returns the plaintext of a blob; ok is false if it does not begin with the magic.
+func (k backupKey) open(magic string, blob []byte) (plaintext []byte, ok bool, err error) {
 	sealed, ok := bytes.CutPrefix(blob, []byte(magic))
 	if !ok {
-		return nil, badParameter("The backup is not one of a secret made by this product.")
+		return nil, false, nil
 	}
 	aead, err := k.aead(magic)
 	if err != nil {
-		return nil, err
+		return nil, true, err
 	}
-	plaintext, err := aead.Open(nil, nil, sealed, []byte(magic))
-	if err != nil {
-		return nil, badParameter("The backup is damaged, was altered, or was made by another installation.")
+	if plaintext, err = aead.Open(nil, nil, sealed, []byte(magic)); err != nil {
+		return nil, true, badParameter("The backup is damaged, was altered, or was made by another installation.")
 	}
-	return plaintext, nil
+	return plaintext, true, nil
 }
 
-// secretBackup is the plaintext of a backup blob.
-type secretBackup struct {
+// objectBackup is the plaintext of a backup blob.
+type objectBackup struct {
 	format
 	TenantID string          `json:"tenantId"`
 	Name     string          `json:"name"`
 	Current  string          `json:"current"`
 	Versions []backupVersion `json:"versions"`
+	Rotation *rotationRecord `json:"rotation,omitempty"` // of a key
+	Release  *releaseRecord  `json:"release,omitempty"`  // of a key
 }
 
 type backupVersion struct {
-	secretRecord
+	versionRecord
 	Value []byte `json:"value"` // in base64, whose length does not depend on what it is
 }
 
 // BackupSecret returns a blob that holds all versions of a secret, with their values, encrypted so that only this
 // installation opens it.
 func (s *Service) BackupSecret(ctx context.Context, caller *identity.Caller, vault, name string) ([]byte, error) {
+	return s.backupObject(ctx, caller, vault, SecretBackup, SecretKind, name)
+}
+
+// RestoreSecret brings a backed-up secret back under its name, with all versions, their ids and times. The name must be
+// free, also among deleted secrets. However many versions there are, they become visible in one step. With an error the
+// result names the secret if the blob could be opened.
+func (s *Service) RestoreSecret(ctx context.Context, caller *identity.Caller, vault string, blob []byte) (Secret, error) {
+	f, err := s.restoreObject(ctx, caller, vault, SecretRestore, SecretKind, blob)
+	if f.v == nil {
+		return Secret{Properties: f.restored()}, err
+	}
+	return f.secret(), err
+}
+
+// BackupKey is BackupSecret for a key, with its policies.
+func (s *Service) BackupKey(ctx context.Context, caller *identity.Caller, vault, name string) ([]byte, error) {
+	return s.backupObject(ctx, caller, vault, KeyBackup, KeyKind, name)
+}
+
+// RestoreKey is RestoreSecret for a key. The vault must be of a tier that may hold its versions.
+func (s *Service) RestoreKey(ctx context.Context, caller *identity.Caller, vault string, blob []byte) (Key, error) {
+	f, err := s.restoreObject(ctx, caller, vault, KeyRestore, KeyKind, blob)
+	if f.v == nil {
+		return Key{Properties: f.restored()}, err
+	}
+	return f.key(), err
+}
+
+// restored is what a failed restore knows of its object.
+func (f found) restored() Properties {
+	if f.o == nil {
+		return Properties{}
+	}
+	return Properties{Name: f.o.Name, Version: f.o.Current}
+}
+
+func (s *Service) backupObject(ctx context.Context, caller *identity.Caller, vault string, op Operation, kind ObjectKind,
+	name string) ([]byte, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	b := secretBackup{format: format{recordFormat}}
-	err := s.read(ctx, caller, vault, SecretBackup, func(r store.Reader, v *vaultRecord) error {
-		o, err := s.liveSecret(r, v, name, noSecret)
+	b := objectBackup{format: format{recordFormat}}
+	err := s.read(ctx, caller, vault, op, func(r store.Reader, v *vaultRecord) error {
+		o, err := s.liveObject(r, v, kind, name, missing(kind, name))
 		if err != nil {
 			return err
 		}
 		if o.Managed {
-			return managedSecret("backup")
+			return managed(kind, "backup")
 		}
 		if o.Versions > MaxBackupVersions {
-			return badParameter("The secret %s has %d versions; a backup holds %d at most.", name, o.Versions, MaxBackupVersions)
+			return badParameter("The %s %s has %d versions; a backup holds %d at most.", kind, name, o.Versions, MaxBackupVersions)
 		}
 		b.TenantID, b.Name, b.Current, b.Versions = v.TenantID, o.Name, o.Current, nil
+		b.Rotation, b.Release = o.Rotation, o.Release
 		for e, err := range r.Scan(versionPrefix(o.ID), store.PrefixEnd(versionPrefix(o.ID))) {
 			if err != nil {
 				return err
 			}
-			rec, err := decode[secretRecord](e.Value)
+			rec, err := decode[versionRecord](e.Value)
 			if err != nil {
 				return err
 			}
@@ -156,55 +201,59 @@ func (s *Service) BackupSecret(ctx context.Context, caller *identity.Caller, vau
 	if err != nil {
 		return nil, err
 	}
-	blob, err := s.backup.seal(secretBackupMagic, plaintext)
+	blob, err := s.backup.seal(backupMagic(kind), plaintext)
 	if err == nil && len(blob) > MaxBackup {
-		return nil, badParameter("The backup of the secret %s would have %d bytes; %d are allowed.", name, len(blob), MaxBackup)
+		return nil, badParameter("The backup of the %s %s would have %d bytes; %d are allowed.", kind, name, len(blob), MaxBackup)
 	}
 	return blob, err
 }
 
-func (s *Service) openSecretBackup(blob []byte) (*secretBackup, error) {
+func (s *Service) openBackup(kind ObjectKind, blob []byte) (*objectBackup, error) {
 	if len(blob) > MaxBackup {
 		return nil, badParameter("The backup has %d bytes; %d are allowed.", len(blob), MaxBackup)
 	}
-	plaintext, err := s.backup.open(secretBackupMagic, blob)
+	plaintext, ok, err := s.backup.open(backupMagic(kind), blob)
+	if !ok {
+		return nil, badParameter("The backup is not one of a %s made by this product.", kind)
+	}
 	if err != nil {
 		return nil, err
 	}
-	b, err := decode[secretBackup](plaintext)
+	b, err := decode[objectBackup](plaintext)
 	if err != nil {
 		// It is authentic, so this installation made it: a newer release, which the format says.
 		return nil, badParameter("The backup cannot be read: it %v.", err)
 	}
 	current := func(r backupVersion) bool { return r.Version == b.Current }
-	if checkName(b.Name) != nil || !slices.ContainsFunc(b.Versions, current) {
+	wrong := func(r backupVersion) bool { return (r.Key != nil) != (kind == KeyKind) }
+	if checkName(b.Name) != nil || !slices.ContainsFunc(b.Versions, current) || slices.ContainsFunc(b.Versions, wrong) {
 		return nil, badParameter("The backup is incomplete.")
 	}
 	return b, nil
 }
 
-// RestoreSecret brings a backed-up secret back under its name, with all versions, their ids and times. The name must be
-// free, also among deleted secrets. However many versions there are, they become visible in one step. With an error the
-// result names the secret if the blob could be opened.
-func (s *Service) RestoreSecret(ctx context.Context, caller *identity.Caller, vault string, blob []byte) (Secret, error) {
+// restoreObject returns what it restored. With an error only the object's record is known, and it only if the blob could
+// be opened.
+func (s *Service) restoreObject(ctx context.Context, caller *identity.Caller, vault string, op Operation, kind ObjectKind,
+	blob []byte) (found, error) {
 	// Who may not restore learns nothing about the blob.
-	if err := s.Authorize(ctx, caller, vault, SecretRestore); err != nil {
-		return Secret{}, err
+	if err := s.Authorize(ctx, caller, vault, op); err != nil {
+		return found{}, err
 	}
-	b, err := s.openSecretBackup(blob)
+	b, err := s.openBackup(kind, blob)
 	if err != nil {
-		return Secret{}, err
+		return found{}, err
 	}
-	named := Secret{Name: b.Name, Version: b.Current}
-	if err := s.announce(ctx, caller, vault, SecretRestore, b.Name); err != nil {
+	o := objectRecord{
+		format: format{recordFormat}, ID: newID(), Name: b.Name, Current: b.Current, Versions: len(b.Versions),
+		Rotation: b.Rotation, Release: b.Release,
+	}
+	named := found{o: &o}
+	if err := s.announce(ctx, caller, vault, op, b.Name); err != nil {
 		return named, err
 	}
-	o := objectRecord{format: format{recordFormat}, ID: newID(), Name: b.Name, Current: b.Current, Versions: len(b.Versions)}
-	err = s.commit(ctx, caller, vault, SecretRestore, func(tx store.Tx, v *vaultRecord) error {
-		if v.TenantID != b.TenantID {
-			return badParameter("The backup is of a vault in another tenant.")
-		}
-		if err := s.checkRestorable(tx, v, b); err != nil {
+	err = s.commit(ctx, caller, vault, op, func(tx store.Tx, v *vaultRecord) error {
+		if err := s.checkRestorable(tx, v, kind, b); err != nil {
 			return err
 		}
 		return put(tx, garbageKey(o.ID), garbageRecord{
@@ -217,14 +266,14 @@ func (s *Service) RestoreSecret(ctx context.Context, caller *identity.Caller, va
 	if err := s.writeVersions(ctx, o.ID, b.Versions); err != nil {
 		return named, err
 	}
-	out := named
-	err = s.commit(ctx, caller, vault, SecretRestore, func(tx store.Tx, v *vaultRecord) error {
-		if err := s.checkRestorable(tx, v, b); err != nil {
+	var out found
+	err = s.commit(ctx, caller, vault, op, func(tx store.Tx, v *vaultRecord) error {
+		if err := s.checkRestorable(tx, v, kind, b); err != nil {
 			return err
 		}
 		mark, err := get[garbageRecord](tx, garbageKey(o.ID))
 		if errors.Is(err, store.ErrNotFound) || err == nil && mark.Collecting {
-			return &Error{Kind: Conflict, Object: SecretKind, Message: "The restore took too long and was given up. Try again."}
+			return &Error{Kind: Conflict, Object: kind, Message: "The restore took too long and was given up. Try again."}
 		}
 		if err != nil {
 			return err
@@ -233,26 +282,41 @@ func (s *Service) RestoreSecret(ctx context.Context, caller *identity.Caller, va
 		if err != nil {
 			return err
 		}
-		out = rec.secret(v, &o)
-		return errors.Join(tx.Delete(garbageKey(o.ID)), put(tx, objectKey(v, SecretKind, o.Name), o))
+		live := o
+		s.plan(&live, rec)
+		out = found{v, &live, rec}
+		return errors.Join(tx.Delete(garbageKey(o.ID)), put(tx, objectKey(v, kind, o.Name), live), schedule(tx, v, &live))
 	})
-	return out, err
+	if err != nil {
+		return named, err
+	}
+	return out, nil
 }
 
-// checkRestorable refuses a restore over a name that is in use, live or deleted.
-func (s *Service) checkRestorable(tx store.Tx, v *vaultRecord, b *secretBackup) error {
-	live, err := exists(tx, objectKey(v, SecretKind, b.Name))
+// checkRestorable refuses a restore into a vault that may not hold the object, or over a name that is in use, live or
+// deleted.
+func (s *Service) checkRestorable(tx store.Tx, v *vaultRecord, kind ObjectKind, b *objectBackup) error {
+	if v.TenantID != b.TenantID {
+		return badParameter("The backup is of a vault in another tenant.")
+	}
+	for _, version := range b.Versions {
+		if version.Key != nil && !v.mayHold(version.Key.HSM) {
+			return badParameter("The backup holds a version of the type %s, which a vault of the tier %s cannot have.",
+				version.Key.wireType(), v.tier())
+		}
+	}
+	live, err := exists(tx, objectKey(v, kind, b.Name))
 	if err != nil {
 		return err
 	}
-	deleted, err := exists(tx, deletedKey(v, SecretKind, b.Name))
+	deleted, err := exists(tx, deletedKey(v, kind, b.Name))
 	if err != nil {
 		return err
 	}
 	if live || deleted {
-		return &Error{Kind: Conflict, Object: SecretKind, Message: fmt.Sprintf("There was a conflict restoring the secret "+
-			"'%s/%s'. A secret with this name exists in the vault, or is deleted and recoverable: delete and purge it first, "+
-			"or restore into another vault.", b.Name, b.Current)}
+		return &Error{Kind: Conflict, Object: kind, Message: fmt.Sprintf("There was a conflict restoring the %[1]s "+
+			"'%[2]s/%[3]s'. A %[1]s with this name exists in the vault, or is deleted and recoverable: delete and purge it "+
+			"first, or restore into another vault.", kind, b.Name, b.Current)}
 	}
 	return nil
 }
@@ -264,7 +328,7 @@ func (s *Service) writeVersions(ctx context.Context, objectID string, versions [
 		var batch []store.Entry
 		for size := 0; len(versions) > 0 && len(batch) < maxCount && size < maxBytes; versions = versions[1:] {
 			v := versions[0]
-			raw, err := json.Marshal(v.secretRecord)
+			raw, err := json.Marshal(v.versionRecord)
 			if err != nil {
 				return err
 			}

@@ -21,14 +21,16 @@ func CheckRecord(key string, value []byte) error {
 	case "object", "deleted":
 		_, err = decode[objectRecord](value)
 	case "version":
-		_, err = decode[secretRecord](value)
+		_, err = decode[versionRecord](value)
 	case "garbage":
 		_, err = decode[garbageRecord](value)
 	case "due":
 		_, _, err = parseDue(key)
+	case "event":
+		_, err = decode[eventRecord](value)
 	case installKey:
 		_, err = decode[installRecord](value)
-	case "value", "audit", "identity", "pki", "server":
+	case "value", "release", "audit", "identity", "pki", "server":
 	default:
 		err = fmt.Errorf("belongs to nothing that this release knows")
 	}
@@ -36,8 +38,9 @@ func CheckRecord(key string, value []byte) error {
 }
 
 // CheckReferences walks all objects and reports what does not fit together: an object without its current version, a
-// version without its value, a count of versions that is wrong, a deleted object that nothing will purge. It looks at an
-// object and all that belongs to it in one snapshot. Records that do not open are CheckRecord's and are passed over.
+// version without its value, a key that its provider does not open, a count of versions that is wrong, a deleted object
+// that nothing will purge, a key that nothing will rotate or give notice of. It looks at an object and all that belongs to
+// it in one snapshot. Records that do not open are CheckRecord's and are passed over.
 func (s *Service) CheckReferences(ctx context.Context, report func(key, problem string)) error {
 	var failed errorList
 	vaults, err := s.checkVaults(ctx, report)
@@ -60,7 +63,7 @@ func (s *Service) CheckReferences(ctx context.Context, report func(key, problem 
 				if err != nil {
 					return err
 				}
-				return checkObject(r, prefix, e.Key, o, report)
+				return s.checkObject(ctx, r, prefix, e.Key, o, report)
 			})
 			var record *seal.RecordError
 			if !errors.As(err, &record) {
@@ -100,7 +103,8 @@ func (s *Service) checkVaults(ctx context.Context, report func(key, problem stri
 	return ids, failed.join()
 }
 
-func checkObject(r store.Reader, prefix, key string, o *objectRecord, report func(key, problem string)) error {
+func (s *Service) checkObject(ctx context.Context, r store.Reader, prefix, key string, o *objectRecord,
+	report func(key, problem string)) error {
 	versions, current := 0, false
 	for e, err := range r.Scan(versionPrefix(o.ID), store.PrefixEnd(versionPrefix(o.ID))) {
 		if err != nil {
@@ -109,10 +113,8 @@ func checkObject(r store.Reader, prefix, key string, o *objectRecord, report fun
 		versions++
 		version := strings.TrimPrefix(e.Key, versionPrefix(o.ID))
 		current = current || version == o.Current
-		if there, err := exists(r, valueKey(o.ID, version)); err != nil {
+		if err := s.checkValue(ctx, r, valueKey(o.ID, version), e, report); err != nil {
 			return err
-		} else if !there {
-			report(e.Key, "has no value")
 		}
 	}
 	if !current {
@@ -121,15 +123,44 @@ func checkObject(r store.Reader, prefix, key string, o *objectRecord, report fun
 	if versions != o.Versions {
 		report(key, fmt.Sprintf("should have %d versions and has %d", o.Versions, versions))
 	}
-	if prefix == "deleted/" {
-		due := dueTime(o.PurgeAt) + "purge/" + strings.TrimPrefix(key, prefix)
-		if there, err := exists(r, due); err != nil {
-			return err
-		} else if !there {
-			report(key, "is deleted, and nothing will purge it")
+	where := strings.TrimPrefix(key, prefix)
+	missing := func(at int64, what, problem string) error {
+		there, err := exists(r, dueTime(at)+what+"/"+where)
+		if err == nil && !there {
+			report(key, problem)
 		}
+		return err
 	}
-	return nil
+	if prefix == "deleted/" {
+		return missing(o.PurgeAt, "purge", "is deleted, and nothing will purge it")
+	}
+	return o.forDue(func(at int64, what string) error {
+		return missing(at, what, map[string]string{
+			dueRotate: "has a rotation policy, and nothing will rotate it",
+			dueNotify: "expires, and nothing will give notice of it",
+		}[what])
+	})
+}
+
+// checkValue reports the version in e if its value, at key, is missing or is a key that does not open.
+func (s *Service) checkValue(ctx context.Context, r store.Reader, key string, e store.Entry, report func(key, problem string)) error {
+	value, err := r.Get(key)
+	if errors.Is(err, store.ErrNotFound) {
+		report(e.Key, "has no value")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer clear(value)
+	rec, err := decode[versionRecord](e.Value)
+	if err != nil || rec.Key == nil || s.hsm == nil {
+		return nil // CheckRecord reports what does not decode
+	}
+	if _, err := s.hsm.Open(ctx, rec.Key.spec(), value); err != nil {
+		report(key, fmt.Sprintf("holds a key that does not open: %v", err))
+	}
+	return ctx.Err()
 }
 
 // Locate tells what the records at some keys belong to, as a person names it: "secret db-password of the vault demo, version

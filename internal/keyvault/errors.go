@@ -15,15 +15,12 @@ const (
 	NotDeleted                            // recover of an object that is not deleted
 	DeletedButRecoverable                 // the name belongs to a soft-deleted object
 	Conflict                              // something else exists, or was changed meanwhile
-)
-
-// An ObjectKind is the kind of an object in a vault.
-type ObjectKind string
-
-// The kinds of objects. Only secrets have operations in this release.
-const (
-	SecretKind ObjectKind = "secret"
-	KeyKind    ObjectKind = "key"
+	OperationForbidden                    // the key is not for this operation
+	NotYetValid                           // the version's time has not come
+	Expired                               // the version's time is over
+	NotAttested                           // the target of a release is not, or not provably, what the key's policy wants
+	Unreachable                           // somebody else's server that is needed does not answer; the same may succeed later
+	Busy                                  // there is too much to do at this time
 )
 
 // An Error is a refusal, with the text for the caller.

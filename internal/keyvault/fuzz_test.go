@@ -17,7 +17,7 @@ func FuzzRestore(f *testing.F) {
 	b.vault(f, "target", 7, false)
 	f.Add(blob)
 	f.Add(blob[:len(blob)-1])
-	f.Add([]byte(secretBackupMagic))
+	f.Add([]byte(backupMagic(SecretKind)))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		_, err := b.RestoreSecret(t.Context(), admin, "target", raw)
@@ -48,11 +48,11 @@ func FuzzOpenBackup(f *testing.F) {
 	f.Add([]byte(`null`))
 	s := &Service{backup: make(backupKey, 32)}
 	f.Fuzz(func(t *testing.T, plaintext []byte) {
-		blob, err := s.backup.seal(secretBackupMagic, plaintext)
+		blob, err := s.backup.seal(backupMagic(SecretKind), plaintext)
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := s.openSecretBackup(blob)
+		b, err := s.openBackup(SecretKind, blob)
 		if err != nil {
 			var refused *Error
 			if !errors.As(err, &refused) {

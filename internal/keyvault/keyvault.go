@@ -11,9 +11,13 @@
 //	object/<vault id>/<kind>/<name>         a live object: which version is current
 //	deleted/<vault id>/<kind>/<name>        a soft-deleted object
 //	version/<object id>/<version>           what is known about one version of an object, live or deleted
-//	value/<object id>/<version>             the value of one version of a secret, as it is
+//	value/<object id>/<version>             the value of a secret's version, or the provider's blob of a key's
 //	due/<time>/purge/<vault id>/<kind>/<name>   when a deleted object is to be purged
 //	due/<time>/purgevault/<name>            the same for a vault
+//	due/<time>/rotate/<vault id>/key/<name>     when a key's policy rotates it
+//	due/<time>/notify/<vault id>/key/<name>     when notice is given that a key expires
+//	event/<time>/<id>                       an event that waits to be delivered
+//	release/signer                          what signs the answers to key releases
 //	garbage/<object id>                     versions that belong to no object and will be removed
 //	install                                 what belongs to the installation as a whole
 //
@@ -33,11 +37,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/strongroom/strongroom/internal/audit"
 	"github.com/strongroom/strongroom/internal/authz"
+	"github.com/strongroom/strongroom/internal/hsm"
 	"github.com/strongroom/strongroom/internal/identity"
+	"github.com/strongroom/strongroom/internal/release"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store"
 )
@@ -46,7 +53,10 @@ import (
 type Config struct {
 	DB    *seal.DB
 	Audit *audit.Log
+	HSM   hsm.Provider     // makes keys and uses them
 	Now   func() time.Time // nil means time.Now
+
+	Release ReleaseConfig
 }
 
 // A Service gives access to vaults and their objects. Its methods may be called concurrently, and several servers may
@@ -54,11 +64,16 @@ type Config struct {
 type Service struct {
 	db    *seal.DB
 	audit *audit.Log
+	hsm   hsm.Provider
 	now   func() time.Time
+
+	release  ReleaseConfig
+	releaser atomic.Pointer[release.Signer] // nil until it is needed
 
 	vaults   *seal.Cache[vaultRecord]
 	objects  *seal.Cache[objectRecord]
-	versions *seal.Cache[secretRecord]
+	versions *seal.Cache[versionRecord]
+	keys     *seal.Cache[hsm.Key] // opened
 
 	backup       backupKey // never changes
 	subscription string    // never changes
@@ -72,10 +87,13 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 	s := &Service{
 		db:       cfg.DB,
 		audit:    cfg.Audit,
+		hsm:      cfg.HSM,
+		release:  cfg.Release,
 		now:      cfg.Now,
 		vaults:   seal.NewCache[vaultRecord](1 << 20),
 		objects:  seal.NewCache[objectRecord](8 << 20),
-		versions: seal.NewCache[secretRecord](8 << 20),
+		versions: seal.NewCache[versionRecord](8 << 20),
+		keys:     seal.NewCache[hsm.Key](4 << 20),
 	}
 	if s.now == nil {
 		s.now = time.Now

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/strongroom/strongroom/internal/audit"
+	"github.com/strongroom/strongroom/internal/hsm"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store"
@@ -83,7 +84,7 @@ func newBench(t testing.TB) *bench {
 			t.Error(err)
 		}
 	})
-	b.Service, err = Open(t.Context(), Config{DB: db, Audit: log, Now: b.clock})
+	b.Service, err = Open(t.Context(), Config{DB: db, Audit: log, HSM: hsm.NewSoftware(hsm.SoftwareConfig{}), Now: b.clock})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,11 +194,11 @@ func TestVaultPurgedOnTime(t *testing.T) {
 	}
 	wantKind(t, b.PurgeVault(ctx, someone, "guarded"), PurgeProtected)
 	b.advance(90*24*time.Hour - time.Second)
-	if n, err := b.PurgeDue(ctx); n != 0 || err != nil {
+	if n, err := b.ActOnDue(ctx); n != 0 || err != nil {
 		t.Errorf("a second early: %d, %v", n, err)
 	}
 	b.advance(time.Second)
-	if n, err := b.PurgeDue(ctx); n != 1 || err != nil {
+	if n, err := b.ActOnDue(ctx); n != 1 || err != nil {
 		t.Errorf("on time: %d, %v", n, err)
 	}
 	_, err := b.GetVault(ctx, "guarded")
@@ -242,7 +243,7 @@ func TestVaultNames(t *testing.T) {
 	}
 }
 
-func TestPurgeDue(t *testing.T) {
+func TestActOnDue(t *testing.T) {
 	t.Parallel()
 	b, ctx := newBench(t), t.Context()
 	b.vault(t, "guarded", 30, true)
@@ -267,7 +268,7 @@ func TestPurgeDue(t *testing.T) {
 		t.Errorf("due at %v, %v, %v; want %v", at, ok, err, want)
 	}
 	b.advance(7*24*time.Hour - 3*time.Hour) // s0's time
-	if n, err := b.PurgeDue(ctx); n != 1 || err != nil {
+	if n, err := b.ActOnDue(ctx); n != 1 || err != nil {
 		t.Errorf("purged %d, %v", n, err)
 	}
 	_, err = b.GetDeletedSecret(ctx, admin, "vault", "s0")
@@ -276,7 +277,7 @@ func TestPurgeDue(t *testing.T) {
 		t.Error(err)
 	}
 	b.advance(100 * 24 * time.Hour)
-	if n, err := b.PurgeDue(ctx); n != 4 || err != nil {
+	if n, err := b.ActOnDue(ctx); n != 4 || err != nil {
 		t.Errorf("purged %d, %v", n, err)
 	}
 	if err := b.CollectGarbage(ctx); err != nil {
@@ -290,8 +291,8 @@ func TestPurgeDue(t *testing.T) {
 	}
 }
 
-// TestPurgeDueTwice lets two servers on one store purge at once.
-func TestPurgeDueTwice(t *testing.T) {
+// TestActOnDueTwice lets two servers on one store purge at once.
+func TestActOnDueTwice(t *testing.T) {
 	t.Parallel()
 	b, ctx := newBench(t), t.Context()
 	for i := range 20 {
@@ -309,7 +310,7 @@ func TestPurgeDueTwice(t *testing.T) {
 	counts := make([]int, 2)
 	for i, s := range []*Service{b.Service, other} {
 		wg.Go(func() {
-			n, err := s.PurgeDue(ctx)
+			n, err := s.ActOnDue(ctx)
 			if err == nil {
 				err = s.CollectGarbage(ctx)
 			}
@@ -475,19 +476,14 @@ func TestRightsTakenAway(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)
 			b.set(t, "vault", "s", "v")
-			hooked := *b.Service
-			var err error
 			taken := false
-			hooked.db, err = seal.Open(t.Context(), hookedStore{DB: b.faulty, before: func() {
+			hooked := b.hooked(t, func() {
 				if !taken {
 					taken = true
 					c.take(t, b)
 				}
-			}}, b.root)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, err = hooked.SetSecret(t.Context(), admin, "vault", "s", SetSecretParams{Value: NewSecretValue("w")})
+			})
+			_, err := hooked.SetSecret(t.Context(), admin, "vault", "s", SetSecretParams{Value: NewSecretValue("w")})
 			wantKind(t, err, c.want)
 			if !taken || b.records(t, "version/") != 1 {
 				t.Error("the write took place")
@@ -529,7 +525,7 @@ func TestPoison(t *testing.T) {
 	b.spoil(t, "deleted/", 1)
 	b.spoil(t, "due/", 2)
 	b.advance(8 * 24 * time.Hour)
-	n, err := b.PurgeDue(ctx)
+	n, err := b.ActOnDue(ctx)
 	if n != 3 || err == nil || !strings.Contains(err.Error(), "due/") || !strings.Contains(err.Error(), "deleted/") {
 		t.Errorf("purged %d, %v", n, err)
 	}
@@ -570,7 +566,7 @@ func TestStaleDue(t *testing.T) {
 	}
 	before := b.audit.Head().Seq
 	b.advance(8 * 24 * time.Hour)
-	if n, err := b.PurgeDue(ctx); n != 0 || err != nil {
+	if n, err := b.ActOnDue(ctx); n != 0 || err != nil {
 		t.Errorf("purged %d, %v", n, err)
 	}
 	if n := b.records(t, "due/"); n != 0 {
@@ -653,16 +649,12 @@ func TestRestoreRace(t *testing.T) {
 				t.Fatal(err)
 			}
 			b.vault(t, "target", 7, false)
-			hooked := *b.Service
 			updates := 0
-			hooked.db, err = seal.Open(t.Context(), hookedStore{DB: b.faulty, before: func() {
+			hooked := b.hooked(t, func() {
 				if updates++; updates == 3 { // mark, versions, then the last step
 					meanwhile(t, b)
 				}
-			}}, b.root)
-			if err != nil {
-				t.Fatal(err)
-			}
+			})
 			_, err = hooked.RestoreSecret(t.Context(), admin, "target", blob)
 			wantKind(t, err, Conflict)
 		})
@@ -975,6 +967,26 @@ func TestSecretValueIsRedacted(t *testing.T) {
 			t.Errorf("printed as %s", text)
 		}
 	}
+}
+
+// hooked returns another service on the same store that calls before ahead of every Update.
+func (b *bench) hooked(t testing.TB, before func()) *Service {
+	t.Helper()
+	ready := false
+	db, err := seal.Open(t.Context(), hookedStore{DB: b.faulty, before: func() {
+		if ready {
+			before()
+		}
+	}}, b.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), Config{DB: db, Audit: b.audit, HSM: b.hsm, Now: b.clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready = true
+	return s
 }
 
 // hookedStore calls before ahead of every Update.

@@ -77,8 +77,11 @@ func (m *model) purgeDue() {
 // shown is what a caller should see of a version.
 func (o *modelObject) shown(v *modelVersion, withValue bool) Secret {
 	s := Secret{
-		Name: o.name, Version: v.id, ContentType: v.contentType, Enabled: v.enabled, Created: v.created, Updated: v.updated,
-		Tags: v.tags, PreviousVersion: v.previous, RecoveryLevel: "CustomizedRecoverable+Purgeable", RecoverableDays: 7,
+		Properties: Properties{
+			Name: o.name, Version: v.id, Enabled: v.enabled, Created: v.created, Updated: v.updated,
+			Tags: v.tags, RecoveryLevel: "CustomizedRecoverable+Purgeable", RecoverableDays: 7,
+		},
+		ContentType: v.contentType, PreviousVersion: v.previous,
 	}
 	if withValue {
 		s.Value = NewSecretValue(v.value)
@@ -355,7 +358,7 @@ func (h *history) stepTime() {
 	h.advance(time.Duration(h.rng.IntN(48)) * time.Hour)
 	h.model.now = h.clock().Unix()
 	for {
-		if _, err := h.PurgeDue(h.Context()); err == nil {
+		if _, err := h.ActOnDue(h.Context()); err == nil {
 			break
 		} else if !failed(err) {
 			h.Fatal(err)

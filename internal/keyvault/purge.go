@@ -51,7 +51,7 @@ func (s *Service) discard(tx store.Tx, objectID string) error {
 	return put(tx, garbageKey(objectID), garbageRecord{format: format{recordFormat}, After: s.now().Unix()})
 }
 
-// NextDue returns when the next purge is due; ok is false if none is planned.
+// NextDue returns when something is next due; ok is false if nothing is.
 func (s *Service) NextDue(ctx context.Context) (at time.Time, ok bool, err error) {
 	err = s.db.View(ctx, func(r store.Reader) error {
 		for e, err := range r.Scan("due/", store.PrefixEnd("due/")) {
@@ -79,22 +79,24 @@ func parseDue(key string) (unix int64, rest []string, err error) {
 	return unix, parts[2:], nil
 }
 
-// PurgeDue purges everything whose retention has passed, and returns how much. What cannot be purged is named in the error and
-// does not keep the rest from it. Several servers may do it at once: each purge re-checks and acts in one transaction.
-func (s *Service) PurgeDue(ctx context.Context) (int, error) {
+// ActOnDue purges everything whose retention has passed, rotates the keys whose policy says so and records the notices that
+// are due, and returns how much it did. What cannot be done is named in the error and does not keep the rest from it.
+// Several servers may do it at once: each act re-checks in its own transaction.
+func (s *Service) ActOnDue(ctx context.Context) (int, error) {
 	ctx = audit.WithCorrelationID(ctx, newID())
-	purged := 0
+	acted := 0
 	var failed errorList
 	// The end is exclusive, and an entry of this very second is due.
 	err := s.forEach(ctx, "due/", dueTime(s.now().Unix()+1), failed.add, func(e store.Entry) {
-		did, err := s.purgeOne(ctx, e.Key, string(e.Value))
+		did, err := s.actOnOne(ctx, e.Key, string(e.Value))
 		failed.add(err)
 		if did {
-			purged++
+			acted++
 		}
 	})
 	failed.add(err)
-	return purged, failed.join()
+	failed.add(s.dropOldEvents(ctx))
+	return acted, failed.join()
 }
 
 // forEach calls visit for each record of a range, outside of any transaction. It reads in bounded snapshots, so what is
@@ -148,9 +150,9 @@ func (l *errorList) add(err error) {
 
 func (l *errorList) join() error { return errors.Join(l.errs...) }
 
-// purgeOne carries out one due entry. It reports false if there was nothing to do: somebody else was first, or the object
+// actOnOne carries out one due entry. It reports false if there was nothing to do: somebody else was first, or the object
 // was recovered or purged with its vault.
-func (s *Service) purgeOne(ctx context.Context, due, resource string) (bool, error) {
+func (s *Service) actOnOne(ctx context.Context, due, resource string) (bool, error) {
 	at, what, err := parseDue(due)
 	if err != nil {
 		return false, err
@@ -161,8 +163,10 @@ func (s *Service) purgeOne(ctx context.Context, due, resource string) (bool, err
 	}
 	var act func(tx store.Tx) (bool, error)
 	switch {
+	case (what[0] == dueRotate || what[0] == dueNotify) && len(what) == 4:
+		return s.keyDue(ctx, due, resource, at, what[0], what[1:])
 	case what[0] == "purge" && len(what) == 4:
-		rec.Operation = map[ObjectKind]string{SecretKind: "SecretPurge", KeyKind: "KeyPurge"}[ObjectKind(what[2])]
+		rec.Operation = map[ObjectKind]Operation{SecretKind: SecretPurge, KeyKind: KeyPurge}[ObjectKind(what[2])].Name
 		deleted := "deleted/" + strings.Join(what[1:], "/")
 		act = func(tx store.Tx) (bool, error) { return s.purgeDueObject(tx, at, due, deleted) }
 	case what[0] == "purgevault" && len(what) == 2:
@@ -185,13 +189,20 @@ func (s *Service) purgeOne(ctx context.Context, due, resource string) (bool, err
 		return false, err
 	}
 	err = s.Recorded(ctx, rec, func() error {
-		return s.db.Update(ctx, func(tx store.Tx) error {
+		err := s.db.Update(ctx, func(tx store.Tx) error {
 			var err error
 			did, err = act(tx)
 			return err
 		})
+		if err == nil && !did {
+			return errNotDue // somebody else was first
+		}
+		return err
 	})
-	return did, err
+	if errors.Is(err, errNotDue) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // purgeDueObject purges the object of a due entry, or removes an entry that has outlived its reason.
@@ -268,10 +279,12 @@ func (s *Service) collect(ctx context.Context, key string) error {
 				if err != nil {
 					return &seal.RecordError{Key: e.Key, Reason: err.Error()}
 				}
+				where := strings.TrimPrefix(e.Key, prefix)
 				if o.PurgeAt != 0 {
-					err = tx.Delete(dueTime(o.PurgeAt) + "purge/" + strings.TrimPrefix(e.Key, prefix))
+					err = tx.Delete(dueTime(o.PurgeAt) + "purge/" + where)
 				}
-				return errors.Join(err, s.discard(tx, o.ID))
+				gone := o.forDue(func(at int64, what string) error { return tx.Delete(dueTime(at) + what + "/" + where) })
+				return errors.Join(err, gone, s.discard(tx, o.ID))
 			}))
 		}
 	}
@@ -284,7 +297,7 @@ func (s *Service) collect(ctx context.Context, key string) error {
 // removeAll deletes everything below prefix in small transactions, also what does not open. also, if not nil, runs beside
 // each deletion of what does, in its transaction.
 func (s *Service) removeAll(ctx context.Context, prefix string, also func(store.Tx, store.Entry) error) error {
-	const batch = 35 // up to three writes each
+	const batch = 20 // up to five writes each
 	for more := true; more; {
 		err := s.db.Update(ctx, func(tx store.Tx) error {
 			var keys []string

@@ -25,6 +25,16 @@ const (
 
 const maxAdministrators = 1024
 
+// A Tier is what kinds of keys a vault can have, Azure's SKU.
+type Tier string
+
+// The tiers.
+const (
+	Standard   Tier = "standard"
+	Premium    Tier = "premium"    // also keys that an HSM keeps
+	ManagedHSM Tier = "managedhsm" // only those
+)
+
 // An Operator is the person at the machine: whoever can reach the local administration socket. The file system decides
 // who that is, so no token and no role is involved.
 type Operator struct {
@@ -38,6 +48,7 @@ type Vault struct {
 	SubscriptionID  string
 	ResourceGroup   string
 	Location        string
+	Tier            Tier // "" means Standard
 	RetentionDays   int
 	PurgeProtection bool
 	Administrators  []string // object ids that may do everything in it
@@ -54,6 +65,7 @@ type vaultRecord struct {
 	SubscriptionID  string   `json:"subscriptionId"`
 	ResourceGroup   string   `json:"resourceGroup"`
 	Location        string   `json:"location"`
+	Tier            Tier     `json:"tier,omitempty"`
 	RetentionDays   int      `json:"retentionDays"`
 	PurgeProtection bool     `json:"purgeProtection,omitempty"`
 	Administrators  []string `json:"administrators"`
@@ -79,6 +91,21 @@ func (v *vaultRecord) resourceID() string {
 		"/providers/Microsoft.KeyVault/vaults/" + v.Name)
 }
 
+func (v *vaultRecord) tier() Tier {
+	if v.Tier == "" { // made by a release that knew no other
+		return Standard
+	}
+	return v.Tier
+}
+
+// mayHold tells whether the vault can have keys that an HSM keeps, or that none keeps.
+func (v *vaultRecord) mayHold(inHSM bool) bool {
+	if inHSM {
+		return v.tier() != Standard
+	}
+	return v.tier() != ManagedHSM
+}
+
 // recoveryLevel is how deletion works in the vault, in Azure's words (contract §3.2).
 func (v *vaultRecord) recoveryLevel() string {
 	level := "Recoverable"
@@ -98,6 +125,7 @@ func (v *vaultRecord) vault() Vault {
 		SubscriptionID:  v.SubscriptionID,
 		ResourceGroup:   v.ResourceGroup,
 		Location:        v.Location,
+		Tier:            v.tier(),
 		RetentionDays:   v.RetentionDays,
 		PurgeProtection: v.PurgeProtection,
 		Administrators:  slices.Clone(v.Administrators),
@@ -168,6 +196,8 @@ func (v *Vault) validate() error {
 			MinRetentionDays, MaxRetentionDays, v.RetentionDays)
 	case v.TenantID == "":
 		return bad("The vault needs a tenant.")
+	case v.Tier != "" && v.Tier != Standard && v.Tier != Premium && v.Tier != ManagedHSM:
+		return bad("The vault's tier (SKU) must be %s or %s, not %.64q.", Standard, Premium, v.Tier)
 	case len(v.Administrators) > maxAdministrators:
 		return bad("A vault can have %d administrators at most.", maxAdministrators)
 	}
@@ -199,6 +229,7 @@ func (s *Service) CreateVault(ctx context.Context, op Operator, v Vault) (Vault,
 		SubscriptionID:  v.SubscriptionID,
 		ResourceGroup:   v.ResourceGroup,
 		Location:        v.Location,
+		Tier:            v.Tier,
 		RetentionDays:   v.RetentionDays,
 		PurgeProtection: v.PurgeProtection,
 		Administrators:  slices.Clone(v.Administrators),

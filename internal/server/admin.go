@@ -198,6 +198,7 @@ func (s *Server) vaultOut(v keyvault.Vault) admin.Vault {
 		URL:             s.VaultURL(v.Name),
 		TenantID:        v.TenantID,
 		Location:        v.Location,
+		SKU:             string(v.Tier),
 		RetentionDays:   v.RetentionDays,
 		PurgeProtection: v.PurgeProtection,
 		Administrators:  v.Administrators,
@@ -223,6 +224,10 @@ func (s *Server) createVault(r *http.Request) (any, error) {
 	if err := decodeAdmin(r, &in); err != nil {
 		return nil, err
 	}
+	if v := keyvault.Tier(in.SKU); v != "" && v != keyvault.Standard && v != keyvault.Premium {
+		return nil, &keyvault.Error{Kind: keyvault.BadParameter, Message: fmt.Sprintf("The vault's SKU must be %s or %s, not %.64q.",
+			keyvault.Standard, keyvault.Premium, in.SKU)}
+	}
 	v, err := s.vaults.CreateVault(r.Context(), operator, s.newVault(in))
 	return s.vaultOut(v), err
 }
@@ -234,6 +239,7 @@ func (s *state) newVault(in admin.Vault) keyvault.Vault {
 		SubscriptionID:  s.vaults.SubscriptionID(),
 		ResourceGroup:   resourceGroup,
 		Location:        s.cfg.Region,
+		Tier:            keyvault.Tier(in.SKU),
 		RetentionDays:   in.RetentionDays,
 		PurgeProtection: in.PurgeProtection,
 		Administrators:  in.Administrators,

@@ -22,9 +22,12 @@ func (c *Config) CheckStart() error {
 		errs = append(errs, err)
 	}
 	for i, issuer := range c.Issuers {
-		if _, err := issuer.authorities(); err != nil {
+		if _, err := authoritiesOf(issuer.CA); err != nil {
 			errs = append(errs, fmt.Errorf("issuers[%d]: ca: %w", i, err))
 		}
+	}
+	if _, err := authoritiesOf(c.ReleaseCA); err != nil {
+		errs = append(errs, fmt.Errorf("releaseCA: %w", err))
 	}
 	return errors.Join(errs...)
 }
@@ -90,18 +93,18 @@ func resolved(path string) string {
 	return path
 }
 
-// authorities reads the file of authorities; nil stands for the system's.
-func (i IssuerConfig) authorities() (*x509.CertPool, error) {
-	if i.CA == "" {
+// authoritiesOf reads a file of authorities; nil stands for the system's.
+func authoritiesOf(file string) (*x509.CertPool, error) {
+	if file == "" {
 		return nil, nil
 	}
-	pem, err := os.ReadFile(i.CA)
+	pem, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no certificate", i.CA)
+		return nil, fmt.Errorf("%s holds no certificate", file)
 	}
 	return pool, nil
 }

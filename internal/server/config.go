@@ -17,6 +17,8 @@ import (
 
 	"github.com/google/uuid"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/strongroom/strongroom/internal/release"
 )
 
 // Config is the configuration of a server. Its YAML form is what `strongroom serve --config` reads and `strongroom init`
@@ -50,6 +52,13 @@ type Config struct {
 
 	// Issuers are OpenID Connect issuers whose tokens the vaults accept, beside the embedded token service.
 	Issuers []IssuerConfig `yaml:"issuers"`
+
+	// ReleaseAuthorities are the attestation authorities that the release policies of keys can name, each an https URL,
+	// whose host may begin with "*.". No other is ever contacted. Default: none, and no key is released.
+	ReleaseAuthorities []string `yaml:"releaseAuthorities"`
+
+	// ReleaseCA is a PEM file with the authorities that vouch for their HTTPS certificates. Default: the system's.
+	ReleaseCA string `yaml:"releaseCA"`
 
 	// ManagedIdentity are the endpoints from which programs on this machine get tokens without a credential of their own.
 	ManagedIdentity ManagedIdentityConfig `yaml:"managedIdentity"`
@@ -366,6 +375,7 @@ func (c *Config) resolve(folder string) {
 	if c.Audit.File != "-" {
 		resolvePath(&c.Audit.File, folder)
 	}
+	resolvePath(&c.ReleaseCA, folder)
 	for i := range c.Issuers {
 		resolvePath(&c.Issuers[i].CA, folder)
 		if len(c.Issuers[i].Algorithms) == 0 {
@@ -459,6 +469,9 @@ func (c *Config) Check() error {
 		if err := issuer.check(); err != nil {
 			bad("issuers[%d]: %w", i, err)
 		}
+	}
+	if _, err := release.NewVerifier(release.Config{Authorities: c.ReleaseAuthorities}); err != nil {
+		bad("releaseAuthorities: %w", err)
 	}
 	if c.ManagedIdentity.Listen != "" {
 		err := checkLoopback(c.ManagedIdentity.Listen)

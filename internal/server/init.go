@@ -70,7 +70,7 @@ func Init(ctx context.Context, cfg *Config, opts Options, vault string) (fresh b
 	if err := st.openCA(ctx); err != nil {
 		return false, err
 	}
-	i := &installer{state: st, rec: &setupRecord{Vault: vault}, step: opts.step}
+	i := &installer{state: st, rec: &setupRecord{Vault: vault}, sku: opts.SKU, step: opts.step}
 	if err := i.install(ctx); err != nil {
 		return false, err
 	}

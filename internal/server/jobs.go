@@ -14,7 +14,7 @@ import (
 // jobs is the work that no request stands behind.
 func (s *Server) jobs() []jobs.Job {
 	return []jobs.Job{
-		{Name: "purge", Every: time.Minute, Do: s.purgeJob},
+		{Name: "due", Every: time.Minute, Do: s.dueJob},
 		{Name: "signing keys", Every: 10 * time.Minute, Do: func(ctx context.Context) (time.Time, error) {
 			return time.Time{}, s.authority.Tick(ctx, s.now())
 		}},
@@ -25,15 +25,15 @@ func (s *Server) jobs() []jobs.Job {
 	}
 }
 
-// purgeJob purges what is due and removes what purges and dead restores left behind.
-func (s *Server) purgeJob(ctx context.Context) (time.Time, error) {
-	_, purging := s.vaults.PurgeDue(ctx)
+// dueJob purges, rotates and gives notice of what is due, and removes what purges and dead restores left behind.
+func (s *Server) dueJob(ctx context.Context) (time.Time, error) {
+	_, acting := s.vaults.ActOnDue(ctx)
 	collecting := s.vaults.CollectGarbage(ctx)
 	next, ok, err := s.vaults.NextDue(ctx)
 	if !ok {
 		next = time.Time{}
 	}
-	return next, errors.Join(purging, collecting, err)
+	return next, errors.Join(acting, collecting, err)
 }
 
 func newRequestID() string { return uuid.NewString() }

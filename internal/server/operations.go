@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/fips140"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -179,13 +180,14 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 
 // health is the answer of /healthz and /readyz. A failed check is named with its cause.
 type health struct {
-	Status   string            `json:"status"` // "ok" or "unavailable"
+	Status   string            `json:"status"`            // "ok" or "unavailable"
+	FIPS140  string            `json:"fips140,omitempty"` // "off", "on" or "only", as in GODEBUG
 	Failures map[string]string `json:"failures,omitempty"`
 	Warnings map[string]string `json:"warnings,omitempty"`
 }
 
 func (s *Server) health(ctx context.Context) health {
-	h := health{Status: "ok", Failures: make(map[string]string), Warnings: make(map[string]string)}
+	h := health{Status: "ok", FIPS140: fipsMode(), Failures: make(map[string]string), Warnings: make(map[string]string)}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	check := func(what string, err error) {
@@ -219,6 +221,17 @@ func (s *Server) health(ctx context.Context) health {
 		h.Warnings["log"] = fmt.Sprintf("the operational log takes nothing; %d of its lines are lost", lines)
 	}
 	return h
+}
+
+// fipsMode is how Go's FIPS 140-3 module runs: with "only", everything outside of the standard is refused.
+func fipsMode() string {
+	switch {
+	case fips140.Enforced():
+		return "only"
+	case fips140.Enabled():
+		return "on"
+	}
+	return "off"
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

@@ -31,6 +31,7 @@ type Options struct {
 	Log      *slog.Logger     // nil: nothing is logged
 	Now      func() time.Time // nil: time.Now
 	TenantID string           // for Init: the tenant's id; empty: a new one
+	SKU      string           // for Init: of the first vault, "standard" or "premium"; empty: standard
 
 	step func() error // for tests: see installer
 }
@@ -272,7 +273,8 @@ func (s *Server) Serve(ctx context.Context) error {
 	operators := s.newHTTP(s.adminHandler())
 	operators.WriteTimeout = 0 // a verification of the whole store may take long
 	plain(operators, s.adminSock)
-	s.log.Info("serving", "domain", s.cfg.Domain, "addresses", addresses(s.https), "tenant", s.directory.TenantID())
+	s.log.Info("serving", "domain", s.cfg.Domain, "addresses", addresses(s.https), "tenant", s.directory.TenantID(),
+		"fips140", fipsMode())
 
 	var err error
 	select {

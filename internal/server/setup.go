@@ -72,6 +72,7 @@ func (s *state) putSetup(ctx context.Context, operation string, rec *setupRecord
 type installer struct {
 	*state
 	rec *setupRecord
+	sku string // of the vault
 	// step is called after each thing that lasts; an error ends the run there. Tests break off so.
 	step func() error
 }
@@ -154,7 +155,7 @@ func (i *installer) vault(ctx context.Context, administrators ...string) error {
 	if err != nil && !(errors.As(err, &refused) && refused.Kind == keyvault.VaultNotFound) {
 		return err
 	}
-	_, err = i.vaults.CreateVault(ctx, operator, i.newVault(admin.Vault{Name: i.rec.Vault, Administrators: administrators}))
+	_, err = i.vaults.CreateVault(ctx, operator, i.newVault(admin.Vault{Name: i.rec.Vault, SKU: i.sku, Administrators: administrators}))
 	return i.did(err)
 }
 

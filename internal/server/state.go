@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,9 +13,11 @@ import (
 	"time"
 
 	"github.com/strongroom/strongroom/internal/audit"
+	"github.com/strongroom/strongroom/internal/hsm"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
 	"github.com/strongroom/strongroom/internal/pki"
+	"github.com/strongroom/strongroom/internal/release"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store/bolt"
 )
@@ -33,6 +36,7 @@ type state struct {
 	bolt      *bolt.DB
 	db        *seal.DB
 	audit     *audit.Log
+	hsm       *hsm.Software
 	vaults    *keyvault.Service
 	directory *identity.Directory
 	authority *identity.Authority
@@ -47,7 +51,7 @@ type state struct {
 
 // newState is a state with nothing open.
 func newState(cfg *Config, opts Options) *state {
-	s := &state{cfg: cfg, log: opts.Log, now: opts.Now}
+	s := &state{cfg: cfg, log: opts.Log, now: opts.Now, hsm: hsm.NewSoftware(hsm.SoftwareConfig{})}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -79,10 +83,34 @@ func (s *state) openServices(ctx context.Context, tenantID string) (err error) {
 	if err := s.openAudit(ctx); err != nil {
 		return err
 	}
-	if s.vaults, err = keyvault.Open(ctx, keyvault.Config{DB: s.db, Audit: s.audit, Now: s.now}); err != nil {
+	releases, err := s.releases()
+	if err != nil {
+		return err
+	}
+	s.vaults, err = keyvault.Open(ctx, keyvault.Config{DB: s.db, Audit: s.audit, HSM: s.hsm, Now: s.now, Release: releases})
+	if err != nil {
 		return err
 	}
 	return s.openIdentity(ctx, tenantID)
+}
+
+// releases is who may be believed about the targets of key releases, and how the answers are signed.
+func (s *state) releases() (cfg keyvault.ReleaseConfig, err error) {
+	for _, suffix := range s.cfg.suffixes() {
+		cfg.Names = append(cfg.Names, "*."+suffix)
+	}
+	cfg.Certify = func(public crypto.PublicKey, names []string) ([][]byte, error) {
+		return s.ca.IssueSigner("Strongroom key release", names, public)
+	}
+	if len(s.cfg.ReleaseAuthorities) == 0 {
+		return cfg, nil
+	}
+	roots, err := authoritiesOf(s.cfg.ReleaseCA)
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Verifier, err = release.NewVerifier(release.Config{Authorities: s.cfg.ReleaseAuthorities, RootCAs: roots, Now: s.now})
+	return cfg, err
 }
 
 // openCA opens the local certificate authority and writes what clients need of it. It makes one if none fits, so it is
@@ -175,7 +203,7 @@ func (s *state) openIssuer(i IssuerConfig) (*identity.ExternalIssuer, error) {
 		cfg.Audiences = identity.NewAudiences(nil, i.Audiences)
 	}
 	var err error
-	if cfg.RootCAs, err = i.authorities(); err != nil {
+	if cfg.RootCAs, err = authoritiesOf(i.CA); err != nil {
 		return nil, err
 	}
 	issuer, err := identity.NewExternalIssuer(cfg)
