@@ -41,19 +41,20 @@ func open(t *testing.T, key *rsa.PrivateKey) *openssl.RSA {
 	return k
 }
 
-// keys have the sizes that are in use, exponents of both kinds, and a modulus that is no whole number of bytes. Primes of the
-// larger ones are the first below a power of two or three quarters of one: finding some of their size takes seconds.
+// keys have the sizes that are in use, a small exponent, a modulus that is no whole number of bytes and primes of
+// unequal lengths. Primes of the larger ones are the first below a power of two or three quarters of one: finding some of their size takes seconds.
 var keys = sync.OnceValue(func() map[string]*rsa.PrivateKey {
 	random, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		panic(err)
 	}
 	return map[string]*rsa.PrivateKey{
-		"2048": random,
-		"3072": makeKey(below(1, 1536, 3453), below(3, 1534, 721), 65537),
-		"4096": makeKey(below(3, 2046, 43), below(1, 2048, 1557), 65537), // p < q
-		"2047": makeKey(prime(1024), prime(1023), 65537),
-		"e=3":  makeKey(primeFor(3), primeFor(3), 3),
+		"2048":   random,
+		"3072":   makeKey(below(1, 1536, 3453), below(3, 1534, 721), 65537),
+		"4096":   makeKey(below(3, 2046, 43), below(1, 2048, 1557), 65537), // p < q
+		"2047":   makeKey(prime(1024, 65537), prime(1023, 65537), 65537),
+		"uneven": makeKey(prime(1000, 65537), prime(1048, 65537), 65537),
+		"e=3":    makeKey(prime(1024, 3), prime(1024, 3), 3),
 	}
 })
 
@@ -63,18 +64,14 @@ func below(m int64, n uint, c int64) *big.Int {
 	return p.Sub(p, big.NewInt(c))
 }
 
-func prime(bits int) *big.Int {
-	p, err := rand.Prime(rand.Reader, bits)
-	if err != nil {
-		panic(err)
-	}
-	return p
-}
-
-// primeFor is a prime of 1024 bits that goes with a small exponent.
-func primeFor(e int64) *big.Int {
+// prime goes with the exponent e.
+func prime(bits int, e int64) *big.Int {
 	for {
-		if p := prime(1024); new(big.Int).Mod(p, big.NewInt(e)).Int64() != 1 {
+		p, err := rand.Prime(rand.Reader, bits)
+		if err != nil {
+			panic(err)
+		}
+		if new(big.Int).Mod(p, big.NewInt(e)).Int64() != 1 {
 			return p
 		}
 	}
