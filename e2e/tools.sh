@@ -50,5 +50,6 @@ node_clients() {
 mkdir -p "$tools"
 need make 'command -v make' make
 need "a C compiler, for Go's race detector," 'command -v "${CC:-gcc}"' gcc libc6-dev
+need "OpenSSL 3's headers, for the build with the tag openssl," 'echo "#include <openssl/evp.h>" | "${CC:-gcc}" -E -' libssl-dev
 python_clients
 node_clients

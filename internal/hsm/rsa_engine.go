@@ -47,12 +47,6 @@ func engines() []rsaEngine { return append([]rsaEngine{goRSA{}}, moreEngines()..
 // An rsaChoice says which engine does op with keys of a size.
 type rsaChoice func(bits int, op rsaOp) rsaEngine
 
-// firstEngine does everything with Go's.
-func firstEngine() rsaChoice {
-	first := engines()[0]
-	return func(int, rsaOp) rsaEngine { return first }
-}
-
 // goRSA is the standard library. It compares each signature with the message before it returns it.
 type goRSA struct{}
 

@@ -250,6 +250,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer stopJobs()
 	var work sync.WaitGroup
 	work.Go(func() { jobs.Run(background, s.log, s.jobs()) })
+	work.Go(func() { s.log.Info("RSA", "engines", s.hsm.Engines()) }) // they may have to be measured first
 	work.Go(func() { s.summarizeFlood(background, s.flood, "without a token") })
 	work.Go(func() { s.summarizeFlood(background, s.forgeries, "with a bad token or a bad credential") })
 
