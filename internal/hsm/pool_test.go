@@ -1,0 +1,185 @@
+package hsm
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+)
+
+// A job is a computation that ends when the test says so.
+type job struct {
+	started chan struct{}
+	end     chan int
+}
+
+func newJob() job { return job{make(chan struct{}), make(chan int)} }
+
+func (j job) run() (int, error) {
+	close(j.started)
+	return <-j.end, nil
+}
+
+// start computes j in the background. The channel gets what compute returns.
+func start(ctx context.Context, p *pool, j job) chan error {
+	done := make(chan error, 1)
+	go func() {
+		_, err := compute(ctx, p, j.run)
+		done <- err
+	}()
+	return done
+}
+
+func isOpen(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return false
+	default:
+		return true
+	}
+}
+
+func TestPool(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p, ctx := newPool(1, 1), t.Context()
+		first, second := newJob(), newJob()
+		firstDone := start(ctx, p, first)
+		<-first.started
+		secondDone := start(ctx, p, second)
+		synctest.Wait()
+		if !isOpen(second.started) {
+			t.Fatal("two at a time with one worker")
+		}
+		if _, err := compute(ctx, p, newJob().run); !errors.Is(err, ErrBusy) {
+			t.Errorf("no place left: %v", err)
+		}
+		first.end <- 1
+		if err := <-firstDone; err != nil {
+			t.Error(err)
+		}
+		<-second.started
+		second.end <- 2
+		if err := <-secondDone; err != nil {
+			t.Error(err)
+		}
+		want := errors.New("what f returns")
+		if n, err := compute(ctx, p, func() (int, error) { return 3, want }); n != 3 || !errors.Is(err, want) {
+			t.Errorf("%d, %v", n, err)
+		}
+	})
+}
+
+// Who stops waiting gives its place to another at once.
+func TestPoolLeave(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(1, 1)
+		running, waiting := newJob(), newJob()
+		runningDone := start(t.Context(), p, running)
+		<-running.started
+		ctx, cancel := context.WithCancel(t.Context())
+		waitingDone := start(ctx, p, waiting)
+		synctest.Wait()
+		cancel()
+		if err := <-waitingDone; !errors.Is(err, context.Canceled) {
+			t.Errorf("who left got %v", err)
+		}
+		another := newJob()
+		anotherDone := start(t.Context(), p, another)
+		synctest.Wait()
+		running.end <- 1
+		<-another.started
+		another.end <- 2
+		if err := errors.Join(<-runningDone, <-anotherDone); err != nil {
+			t.Error(err)
+		}
+		if !isOpen(waiting.started) {
+			t.Error("what nobody waited for was computed")
+		}
+		if _, err := compute(ctx, p, newJob().run); !errors.Is(err, context.Canceled) {
+			t.Errorf("who came too late got %v", err)
+		}
+	})
+}
+
+// What runs cannot be stopped: its caller is told at once, and its place stays taken until it is done.
+func TestPoolAbandoned(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(1, 1)
+		abandoned, next := newJob(), newJob()
+		ctx, cancel := context.WithCancel(t.Context())
+		abandonedDone := start(ctx, p, abandoned)
+		<-abandoned.started
+		nextDone := start(t.Context(), p, next)
+		synctest.Wait()
+		cancel()
+		if err := <-abandonedDone; !errors.Is(err, context.Canceled) {
+			t.Errorf("the caller got %v", err)
+		}
+		synctest.Wait()
+		if !isOpen(next.started) {
+			t.Error("two at a time with one worker")
+		}
+		if _, err := compute(t.Context(), p, newJob().run); !errors.Is(err, ErrBusy) {
+			t.Errorf("with one running and one waiting: %v", err)
+		}
+		abandoned.end <- 1
+		<-next.started
+		next.end <- 2
+		if err := <-nextDone; err != nil {
+			t.Error(err)
+		}
+	}) // fails if a goroutine is left
+}
+
+// While all workers make RSA keys and the queue is full, everything else goes on.
+func TestBusy(t *testing.T) {
+	t.Parallel()
+	s, ctx := NewSoftware(SoftwareConfig{Workers: 1, Queue: 1}), t.Context()
+	made, err := s.Generate(ctx, Spec{Type: RSA, Bits: 2048})
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := parsePKCS8(made.Blob[1:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	jobs := []job{newJob(), newJob()}
+	ended := []chan error{start(ctx, s.primes, jobs[0])}
+	<-jobs[0].started
+	s.primes.places <- struct{}{} // somebody waits
+
+	if _, err := s.Generate(ctx, Spec{Type: RSA, Bits: 2048}); !errors.Is(err, ErrBusy) {
+		t.Errorf("generating: %v", err)
+	}
+	if _, err := s.Import(ctx, *private); !errors.Is(err, ErrBusy) {
+		t.Errorf("importing: %v", err)
+	}
+	for _, spec := range []Spec{{Type: EC, Curve: P256}, {Type: EC, Curve: P256K}, {Type: Oct, Bits: 256}} {
+		if _, err := s.Generate(ctx, spec); err != nil {
+			t.Errorf("%v: %v", spec, err)
+		}
+	}
+	key, err := s.Open(ctx, made.Spec, made.Blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := key.Sign(ctx, PS256, make([]byte, 32)); err != nil {
+		t.Error(err)
+	}
+	<-s.primes.places
+	jobs[0].end <- 0
+	if err := <-ended[0]; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	p := NewSoftware(SoftwareConfig{}).primes
+	if workers := cap(p.running); workers < 1 || cap(p.places) != workers+32 {
+		t.Errorf("%d workers, %d places", workers, cap(p.places))
+	}
+}
