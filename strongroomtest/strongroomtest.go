@@ -304,6 +304,9 @@ func (s *Server) AuditLog(t testing.TB) []map[string]any {
 	return out
 }
 
+// Log returns what the server has logged so far, a JSON object a line.
+func (s *Server) Log() string { return s.log.String() }
+
 // syncBuffer collects the server's log.
 type syncBuffer struct {
 	mu  sync.Mutex
