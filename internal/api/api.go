@@ -321,9 +321,5 @@ func (q *request) objectURL() string {
 	if q.params.name == "" {
 		return ""
 	}
-	url := q.base + "/" + q.route.collection() + "/" + q.params.name
-	if q.params.version != "" {
-		url += "/" + q.params.version
-	}
-	return url
+	return q.url(q.route.collection(), q.params.name, q.params.version)
 }

@@ -46,6 +46,12 @@ var kinds = map[keyvault.Kind]wireError{
 	keyvault.NotDeleted:            {status: http.StatusBadRequest, code: "MethodNotAllowed", inner: "RequestNotAllowedOnNonDeletedObject"},
 	keyvault.DeletedButRecoverable: {status: http.StatusConflict, code: "Conflict", inner: "ObjectIsDeletedButRecoverable"},
 	keyvault.Conflict:              {status: http.StatusConflict, code: "Conflict"},
+	keyvault.OperationForbidden:    {status: http.StatusForbidden, code: "Forbidden", inner: "OperationForbidden"},
+	keyvault.NotYetValid:           {status: http.StatusForbidden, code: "Forbidden", inner: "NotYetValid"},
+	keyvault.Expired:               {status: http.StatusForbidden, code: "Forbidden", inner: "Expired"},
+	keyvault.Busy:                  {status: http.StatusTooManyRequests, code: "Throttled"},
+	keyvault.NotAttested:           {status: http.StatusForbidden, code: "Forbidden", inner: "AccessDenied"},
+	keyvault.Unreachable:           {status: http.StatusServiceUnavailable, code: "ServiceUnavailable"},
 }
 
 // objectWords are the kinds of objects as codes spell them: SecretNotFound, SecretDisabled, SecretManagedByKeyVault.
@@ -72,7 +78,7 @@ func onWire(err error) *wireError {
 		switch refused.Kind {
 		case keyvault.NotFound:
 			e.code = word + e.code
-		case keyvault.Disabled, keyvault.Managed:
+		case keyvault.Disabled, keyvault.Managed, keyvault.OperationForbidden, keyvault.NotYetValid, keyvault.Expired:
 			e.inner = word + e.inner
 		}
 		e.message = refused.Message
@@ -154,27 +160,39 @@ type Refusal struct {
 
 // Refusals lists what can be answered instead of a success, for the documentation.
 func Refusals() []Refusal {
+	objects := []keyvault.ObjectKind{keyvault.SecretKind, keyvault.KeyKind}
+	keys := []keyvault.ObjectKind{keyvault.KeyKind}
+	none := []keyvault.ObjectKind{""}
 	when := []struct {
-		kind keyvault.Kind
-		text string
+		kind    keyvault.Kind
+		objects []keyvault.ObjectKind // whose kinds are in the code
+		text    string
 	}{
-		{keyvault.BadParameter, "the request is wrong; the message says how"},
-		{keyvault.NotDeleted, "recover of an object that is not deleted"},
-		{keyvault.AccessDenied, "the caller may not"},
-		{keyvault.Disabled, "the version is disabled"},
-		{keyvault.Managed, "the object belongs to a certificate"},
-		{keyvault.PurgeProtected, "purge in a vault with purge protection"},
-		{keyvault.NotFound, "no such object or version"},
-		{keyvault.VaultNotFound, "no such vault"},
-		{keyvault.DeletedButRecoverable, "the name belongs to a soft-deleted object"},
-		{keyvault.Conflict, "restore over a name that is in use"},
+		{keyvault.BadParameter, none, "the request is wrong; the message says how"},
+		{keyvault.NotDeleted, none, "recover of an object that is not deleted"},
+		{keyvault.AccessDenied, none, "the caller may not"},
+		{keyvault.Disabled, objects, "the version is disabled"},
+		{keyvault.NotYetValid, keys, "encrypt, wrap or sign before the version's `nbf`"},
+		{keyvault.Expired, keys, "encrypt, wrap or sign after the version's `exp`"},
+		{keyvault.OperationForbidden, keys, "the operation is not in `key_ops`, or the key is not exportable"},
+		{keyvault.NotAttested, none, "the target of a release is not what the key's policy wants"},
+		{keyvault.Managed, objects, "the object belongs to a certificate"},
+		{keyvault.PurgeProtected, none, "purge in a vault with purge protection"},
+		{keyvault.NotFound, objects, "no such object or version"},
+		{keyvault.VaultNotFound, none, "no such vault"},
+		{keyvault.DeletedButRecoverable, none, "the name belongs to a soft-deleted object"},
+		{keyvault.Conflict, none, "restore over a name that is in use, or the object was changed meanwhile"},
+		{keyvault.Busy, none, "too many keys are being made; `Retry-After` says when"},
+		{keyvault.Unreachable, none, "an attestation authority cannot be reached"},
 	}
 	out := []Refusal{
 		{errUnauthorized.status, errUnauthorized.code, "", "no token, or one that is refused; always with a challenge"},
 	}
 	for _, w := range when {
-		e := onWire(&keyvault.Error{Kind: w.kind, Object: keyvault.SecretKind})
-		out = append(out, Refusal{e.status, e.code, e.inner, w.text})
+		for _, object := range w.objects {
+			e := onWire(&keyvault.Error{Kind: w.kind, Object: object})
+			out = append(out, Refusal{e.status, e.code, e.inner, w.text})
+		}
 	}
 	return append(out,
 		Refusal{http.StatusNotFound, "ResourceNotFound", "", "no such path"},

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/strongroom/strongroom/internal/keyvault"
 )
 
 func TestBulk(t *testing.T) {
@@ -96,6 +98,14 @@ func TestOutcomeNotRecorded(t *testing.T) {
 		{http.MethodPut, "/secrets/n", nil, "The change was made"},
 		{http.MethodGet, "/secrets/n", nil, "nothing is done without a record"},
 		{http.MethodPost, "/secrets/n/backup", nil, "nothing is done without a record"},
+		{http.MethodPost, "/keys/n/create", nil, "The change was made"},
+		{http.MethodPost, "/keys/n/rotate", nil, "The change was made"},
+		{http.MethodPost, "/deletedkeys/n/recover", nil, "The change was made"},
+		{http.MethodPost, "/keys/n/backup", nil, "nothing is done without a record"},
+		{http.MethodPost, "/keys/n/sign", nil, "nothing is done without a record"},
+		{http.MethodPost, "/keys/n//decrypt", nil, "nothing is done without a record"},
+		{http.MethodPost, "/keys/n/v/release", nil, "nothing is done without a record"},
+		{http.MethodPost, "/rng", nil, "nothing is done without a record"},
 		{http.MethodPut, "/secrets/n", errThrottled, "nothing is done without a record"},
 	} {
 		w := httptest.NewRecorder()
@@ -109,5 +119,88 @@ func TestOutcomeNotRecorded(t *testing.T) {
 		if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), c.want) || strings.Contains(w.Body.String(), "secret") {
 			t.Errorf("%s, %v: %d %s", c.method, c.err, w.Code, w.Body)
 		}
+	}
+}
+
+// TestKinds: each kind of refusal of internal/keyvault has its answer.
+func TestKinds(t *testing.T) {
+	t.Parallel()
+	for kind := keyvault.BadParameter; kind <= keyvault.Busy; kind++ {
+		e := onWire(&keyvault.Error{Kind: kind, Object: keyvault.KeyKind, Message: "why"})
+		if e == errInternal || e.message != "why" || e.status < 400 {
+			t.Errorf("kind %d is answered with %+v", kind, e)
+		}
+	}
+	if e := onWire(&keyvault.Error{Kind: keyvault.Busy + 1}); e != errInternal {
+		t.Errorf("a kind without an answer is answered with %+v", e)
+	}
+	// Who is to come later must be told when.
+	w := httptest.NewRecorder()
+	q := &request{h: New(Config{Logger: slog.New(slog.DiscardHandler)}), w: w}
+	if resp := q.refusal(&keyvault.Error{Kind: keyvault.Busy}); resp.status != http.StatusTooManyRequests || w.Header().Get("Retry-After") == "" {
+		t.Errorf("busy is answered with %d and %v", resp.status, w.Header())
+	}
+}
+
+func TestDecodeBase64(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"": "", "YQ": "a", "YQ==": "a", "YWI": "ab", "YWI=": "ab", "YWJj": "abc", "-_8": "\xfb\xff", "-_8=": "\xfb\xff", "+/8": "\xfb\xff",
+		"+/8=": "\xfb\xff",
+	} {
+		if got, err := decodeBase64(in); err != nil || got == nil || string(got) != want {
+			t.Errorf("%q: %q, %v", in, got, err)
+		}
+	}
+	for _, in := range []string{
+		"YR", "YR==", "YQ=", "YQ===", "=", "====", "Y", "YQ==YQ==", "YWI==", "YWJj=", "+_8", "-/8=", "YW\nI", "YWI\r", "\n", " YWI", "YWI ", "YWI=\n", "Y.I",
+	} {
+		if got, err := decodeBase64(in); err == nil {
+			t.Errorf("%q was read as %q", in, got)
+		}
+	}
+}
+
+func TestParseKeyID(t *testing.T) {
+	t.Parallel()
+	q := &request{vault: "contoso"}
+	const version = "0123456789abcdef0123456789ABCDEF"
+	for id, want := range map[string][2]string{
+		"https://contoso.vault.azure.net/keys/kek/" + version:    {"kek", version},
+		"https://contoso.vault.azure.net/keys/KEK-1":             {"KEK-1", ""},
+		"HTTPS://Contoso.vault.localhost:8443/keys/k":            {"k", ""},
+		"https://contoso.managedhsm.example.org/keys/" + version: {version, ""},
+	} {
+		if name, v, err := q.parseKeyID(id); err != nil || name != want[0] || v != want[1] {
+			t.Errorf("%s: %q, %q, %v", id, name, v, err)
+		}
+	}
+	for _, id := range []string{
+		"", "kek", "/keys/kek", "http://contoso.vault.azure.net/keys/kek", "https://contoso/keys/kek", "https://contoso:8443/keys/kek",
+		"https://fabrikam.vault.azure.net/keys/kek", "https://contoso.vault.azure.net/keys/", "https://contoso.vault.azure.net/keys/kek/",
+		"https://contoso.vault.azure.net/keys/kek/1", "https://contoso.vault.azure.net/secrets/kek", "https://contoso.vault.azure.net/keys/kek?x",
+		"https://contoso.vault.azure.net/keys/kek#x", "https://contoso.vault.azure.net/keys/../kek", "https://contoso.vault.azure.net/keys/a%2Fb",
+		"https://u@contoso.vault.azure.net/keys/kek", "https://contoso.vault.azure.net//keys/kek", "https://contoso.vault.azure.net/keys/kek\n",
+		"https://contoso.vault.azure.net/keys/" + strings.Repeat("k", 128), "https://contoso.vault.azure.net/keys/kek/" + version + "/sign",
+	} {
+		if name, v, err := q.parseKeyID(id); err == nil {
+			t.Errorf("%s was read as %q, %q", id, name, v)
+		}
+	}
+}
+
+func BenchmarkMatch(b *testing.B) {
+	for _, c := range []struct{ method, path string }{
+		{"GET", "/secrets/name"}, {"GET", "/secrets/name/0123456789abcdef0123456789abcdef"}, {"POST", "/keys/name/0123456789abcdef0123456789abcdef/sign"},
+		{"POST", "/keys/name/verify"}, {"GET", "/keys/name/"},
+	} {
+		b.Run(c.method+c.path, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, _, err := match(c.method, c.path); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

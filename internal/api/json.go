@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -243,6 +244,77 @@ func (o object) text(name string) (*string, error) {
 	return &s, nil
 }
 
+// textOrNone returns a string member, "" if it is absent.
+func (o object) textOrNone(name string) (string, error) {
+	s, err := o.text(name)
+	if s == nil || err != nil {
+		return "", err
+	}
+	return *s, nil
+}
+
+// required returns a string member that must be there.
+func (o object) required(name string) (string, error) {
+	s, err := o.text(name)
+	if err != nil {
+		return "", err
+	}
+	if s == nil {
+		return "", o.missing(name)
+	}
+	return *s, nil
+}
+
+func (o object) missing(name string) error {
+	return badParameter("The member %q is missing.", o.path+name)
+}
+
+// bytes returns a member of bytes in base64, nil if it is absent.
+func (o object) bytes(name string) ([]byte, error) {
+	s, err := o.text(name)
+	if s == nil || err != nil {
+		return nil, err
+	}
+	b, err := decodeBase64(*s)
+	if err != nil { // whose text would quote from the member, which may be secret
+		return nil, o.wrongType(name, "base64url")
+	}
+	return b, nil
+}
+
+// requiredBytes is bytes for a member that must be there; it may be empty.
+func (o object) requiredBytes(name string) ([]byte, error) {
+	b, err := o.bytes(name)
+	if b == nil && err == nil {
+		err = o.missing(name)
+	}
+	return b, err
+}
+
+// The spellings of base64 that are accepted, by whether they are padded. Strict means that each value has one spelling
+// in each of them, so that no two requests differ only in bits that nobody reads.
+var (
+	urlEncodings = map[bool]*base64.Encoding{
+		false: base64.RawURLEncoding.Strict(), true: base64.URLEncoding.Strict(),
+	}
+	standardEncodings = map[bool]*base64.Encoding{
+		false: base64.RawStdEncoding.Strict(), true: base64.StdEncoding.Strict(),
+	}
+)
+
+// decodeBase64 accepts base64url with or without padding, and standard base64, which some clients send. The result is not
+// nil unless there is an error.
+func decodeBase64(s string) ([]byte, error) {
+	if strings.ContainsAny(s, "\r\n") { // the decoder would skip them
+		return nil, base64.CorruptInputError(strings.IndexAny(s, "\r\n"))
+	}
+	encodings := urlEncodings
+	if strings.ContainsAny(s, "+/") {
+		encodings = standardEncodings
+	}
+	return encodings[strings.HasSuffix(s, "=")].DecodeString(s)
+}
+
 // boolean returns a true/false member, nil if it is absent.
 func (o object) boolean(name string) (*bool, error) {
 	v, err := o.member(name)
@@ -273,6 +345,15 @@ func (o object) integer(name string) (*int64, error) {
 	return &n, nil
 }
 
+// number is integer with 0 for one that is absent.
+func (o object) number(name string) (int64, error) {
+	n, err := o.integer(name)
+	if n == nil || err != nil {
+		return 0, err
+	}
+	return *n, nil
+}
+
 // object returns an object member; ok is false if it is absent.
 func (o object) object(name string) (inner object, ok bool, err error) {
 	v, err := o.member(name)
@@ -284,6 +365,51 @@ func (o object) object(name string) (inner object, ok bool, err error) {
 		return object{}, false, o.wrongType(name, "an object")
 	}
 	return object{path: o.path + name + ".", members: members}, true, nil
+}
+
+// strings returns a member that is a list of strings, nil if it is absent.
+func (o object) strings(name string) ([]string, error) {
+	elements, err := o.array(name)
+	if elements == nil || err != nil {
+		return nil, err
+	}
+	out := make([]string, len(elements))
+	for i, v := range elements {
+		var ok bool
+		if out[i], ok = v.(string); !ok {
+			return nil, o.wrongType(name, "a list of strings")
+		}
+	}
+	return out, nil
+}
+
+// objects returns a member that is a list of objects, nil if it is absent.
+func (o object) objects(name string) ([]object, error) {
+	elements, err := o.array(name)
+	if elements == nil || err != nil {
+		return nil, err
+	}
+	out := make([]object, len(elements))
+	for i, v := range elements {
+		members, ok := v.(map[string]any)
+		if !ok {
+			return nil, o.wrongType(name, "a list of objects")
+		}
+		out[i] = object{path: fmt.Sprintf("%s%s[%d].", o.path, name, i), members: members}
+	}
+	return out, nil
+}
+
+func (o object) array(name string) ([]any, error) {
+	v, err := o.member(name)
+	if v == nil || err != nil {
+		return nil, err
+	}
+	elements, ok := v.([]any)
+	if !ok {
+		return nil, o.wrongType(name, "a list")
+	}
+	return elements, nil
 }
 
 // texts returns a member that maps names to strings, nil if it is absent. Its names keep their case.

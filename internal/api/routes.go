@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/strongroom/strongroom/internal/keyvault"
@@ -16,7 +17,8 @@ type route struct {
 	Pattern   string // literals in lower case; {name} and {version} take a segment
 	Success   int
 	MaxBody   int64 // 0: the body is not read
-	handle    func(*request) (response, error)
+	Asks      bool  // changes nothing, although its method is POST
+	handle    handler
 
 	segments  []string // Pattern split; filled by newTable
 	variables int      // how many of them are variable
@@ -25,34 +27,100 @@ type route struct {
 // collection is the first segment: what kind of thing the route is about.
 func (rt *route) collection() string { return rt.segments[0] }
 
-// changes tells whether a success of the route has changed something. A backup is asked for by POST and changes nothing.
+// changes tells whether a success of the route has changed something.
 func (rt *route) changes() bool {
-	return rt != nil && rt.Method != http.MethodGet && rt.Operation != keyvault.SecretBackup
+	return rt != nil && rt.Method != http.MethodGet && !rt.Asks
 }
 
-// Bodies. A secret's value of full size, with each byte escaped as six, fits into maxBody.
+// Bodies, by the largest of their members: with all tags of full length, each character of them escaped as six; bytes in
+// base64. A secret's value of full size, with each byte escaped as six, fits into maxSecret.
 const (
-	maxBody    = 256 << 10
-	maxRestore = keyvault.MaxBackup/3*4 + 4<<10
+	maxSecret   = 256 << 10
+	maxRestore  = keyvault.MaxBackup/3*4 + 4<<10
+	maxTags     = keyvault.MaxTags * 2 * keyvault.MaxTagText * 6
+	maxPolicy   = 64 << 10 // of a release policy
+	maxKey      = maxTags + maxPolicy/3*4 + 4<<10
+	maxImport   = maxKey + keyvault.MaxTransferBlob/3*4 + 8<<10
+	maxEncrypt  = 64 << 10
+	maxCrypto   = 16 << 10 // what is signed or wrapped is short: an RSA key in PKCS#8 is the longest
+	maxRotation = 4 << 10
+	maxRelease  = 72 << 10 // an attestation token has 64 KiB at most
+	maxRandom   = 1 << 10
 )
 
 // table is the data plane. docs/wire.md is generated from it.
 var table = newTable([]route{
-	{Operation: keyvault.SecretSet, Method: "PUT", Pattern: "/secrets/{name}", Success: 200, MaxBody: maxBody, handle: setSecret},
+	{Operation: keyvault.SecretSet, Method: "PUT", Pattern: "/secrets/{name}", Success: 200, MaxBody: maxSecret, handle: setSecret},
 	{Operation: keyvault.SecretGet, Method: "GET", Pattern: "/secrets/{name}/{version}", Success: 200, handle: getSecret},
 	{Operation: keyvault.SecretGet, Method: "GET", Pattern: "/secrets/{name}", Success: 200, handle: getSecret},
-	{Operation: keyvault.SecretUpdate, Method: "PATCH", Pattern: "/secrets/{name}/{version}", Success: 200, MaxBody: maxBody, handle: updateSecret},
-	{Operation: keyvault.SecretUpdate, Method: "PATCH", Pattern: "/secrets/{name}", Success: 200, MaxBody: maxBody, handle: updateSecret},
+	{Operation: keyvault.SecretUpdate, Method: "PATCH", Pattern: "/secrets/{name}/{version}", Success: 200, MaxBody: maxSecret, handle: updateSecret},
+	{Operation: keyvault.SecretUpdate, Method: "PATCH", Pattern: "/secrets/{name}", Success: 200, MaxBody: maxSecret, handle: updateSecret},
 	{Operation: keyvault.SecretDelete, Method: "DELETE", Pattern: "/secrets/{name}", Success: 200, handle: deleteSecret},
 	{Operation: keyvault.SecretList, Method: "GET", Pattern: "/secrets", Success: 200, handle: listSecrets},
 	{Operation: keyvault.SecretListVersions, Method: "GET", Pattern: "/secrets/{name}/versions", Success: 200, handle: listSecretVersions},
-	{Operation: keyvault.SecretBackup, Method: "POST", Pattern: "/secrets/{name}/backup", Success: 200, handle: backupSecret},
+	{Operation: keyvault.SecretBackup, Method: "POST", Pattern: "/secrets/{name}/backup", Success: 200, Asks: true, handle: backupSecret},
 	{Operation: keyvault.SecretRestore, Method: "POST", Pattern: "/secrets/restore", Success: 200, MaxBody: maxRestore, handle: restoreSecret},
 	{Operation: keyvault.SecretListDeleted, Method: "GET", Pattern: "/deletedsecrets", Success: 200, handle: listDeletedSecrets},
 	{Operation: keyvault.SecretGetDeleted, Method: "GET", Pattern: "/deletedsecrets/{name}", Success: 200, handle: getDeletedSecret},
 	{Operation: keyvault.SecretPurge, Method: "DELETE", Pattern: "/deletedsecrets/{name}", Success: 204, handle: purgeSecret},
 	{Operation: keyvault.SecretRecover, Method: "POST", Pattern: "/deletedsecrets/{name}/recover", Success: 200, handle: recoverSecret},
+
+	{Operation: keyvault.KeyCreate, Method: "POST", Pattern: "/keys/{name}/create", Success: 200, MaxBody: maxKey, handle: createKey},
+	{Operation: keyvault.KeyImport, Method: "PUT", Pattern: "/keys/{name}", Success: 200, MaxBody: maxImport, handle: importKey},
+	{Operation: keyvault.KeyGet, Method: "GET", Pattern: "/keys/{name}/{version}", Success: 200, handle: getKey},
+	{Operation: keyvault.KeyGet, Method: "GET", Pattern: "/keys/{name}", Success: 200, handle: getKey},
+	{Operation: keyvault.KeyUpdate, Method: "PATCH", Pattern: "/keys/{name}/{version}", Success: 200, MaxBody: maxKey, handle: updateKey},
+	{Operation: keyvault.KeyUpdate, Method: "PATCH", Pattern: "/keys/{name}", Success: 200, MaxBody: maxKey, handle: updateKey},
+	{Operation: keyvault.KeyDelete, Method: "DELETE", Pattern: "/keys/{name}", Success: 200, handle: deleteKey},
+	{Operation: keyvault.KeyList, Method: "GET", Pattern: "/keys", Success: 200, handle: listKeys},
+	{Operation: keyvault.KeyListVersions, Method: "GET", Pattern: "/keys/{name}/versions", Success: 200, handle: listKeyVersions},
+	{Operation: keyvault.KeyBackup, Method: "POST", Pattern: "/keys/{name}/backup", Success: 200, Asks: true, handle: backupKey},
+	{Operation: keyvault.KeyRestore, Method: "POST", Pattern: "/keys/restore", Success: 200, MaxBody: maxRestore, handle: restoreKey},
+	{Operation: keyvault.KeyRotate, Method: "POST", Pattern: "/keys/{name}/rotate", Success: 200, handle: rotateKey},
+	{Operation: keyvault.KeyRotationPolicyGet, Method: "GET", Pattern: "/keys/{name}/rotationpolicy", Success: 200, handle: getRotationPolicy},
+	{Operation: keyvault.KeyRotationPolicySet, Method: "PUT", Pattern: "/keys/{name}/rotationpolicy", Success: 200, MaxBody: maxRotation, handle: setRotationPolicy},
+	{Operation: keyvault.KeyListDeleted, Method: "GET", Pattern: "/deletedkeys", Success: 200, handle: listDeletedKeys},
+	{Operation: keyvault.KeyGetDeleted, Method: "GET", Pattern: "/deletedkeys/{name}", Success: 200, handle: getDeletedKey},
+	{Operation: keyvault.KeyPurge, Method: "DELETE", Pattern: "/deletedkeys/{name}", Success: 204, handle: purgeKey},
+	{Operation: keyvault.KeyRecover, Method: "POST", Pattern: "/deletedkeys/{name}/recover", Success: 200, handle: recoverKey},
+
+	{Operation: keyvault.KeyEncrypt, Method: "POST", Pattern: "/keys/{name}/{version}/encrypt", Success: 200, MaxBody: maxEncrypt, Asks: true, handle: encryptKey},
+	{Operation: keyvault.KeyEncrypt, Method: "POST", Pattern: "/keys/{name}/encrypt", Success: 200, MaxBody: maxEncrypt, Asks: true, handle: encryptKey},
+	{Operation: keyvault.KeyDecrypt, Method: "POST", Pattern: "/keys/{name}/{version}/decrypt", Success: 200, MaxBody: maxEncrypt, Asks: true, handle: decryptKey},
+	{Operation: keyvault.KeyDecrypt, Method: "POST", Pattern: "/keys/{name}/decrypt", Success: 200, MaxBody: maxEncrypt, Asks: true, handle: decryptKey},
+	{Operation: keyvault.KeyWrap, Method: "POST", Pattern: "/keys/{name}/{version}/wrapkey", Success: 200, MaxBody: maxCrypto, Asks: true, handle: wrapKey},
+	{Operation: keyvault.KeyWrap, Method: "POST", Pattern: "/keys/{name}/wrapkey", Success: 200, MaxBody: maxCrypto, Asks: true, handle: wrapKey},
+	{Operation: keyvault.KeyUnwrap, Method: "POST", Pattern: "/keys/{name}/{version}/unwrapkey", Success: 200, MaxBody: maxCrypto, Asks: true, handle: unwrapKey},
+	{Operation: keyvault.KeyUnwrap, Method: "POST", Pattern: "/keys/{name}/unwrapkey", Success: 200, MaxBody: maxCrypto, Asks: true, handle: unwrapKey},
+	{Operation: keyvault.KeySign, Method: "POST", Pattern: "/keys/{name}/{version}/sign", Success: 200, MaxBody: maxCrypto, Asks: true, handle: signWithKey},
+	{Operation: keyvault.KeySign, Method: "POST", Pattern: "/keys/{name}/sign", Success: 200, MaxBody: maxCrypto, Asks: true, handle: signWithKey},
+	{Operation: keyvault.KeyVerify, Method: "POST", Pattern: "/keys/{name}/{version}/verify", Success: 200, MaxBody: maxCrypto, Asks: true, handle: verifyWithKey},
+	{Operation: keyvault.KeyVerify, Method: "POST", Pattern: "/keys/{name}/verify", Success: 200, MaxBody: maxCrypto, Asks: true, handle: verifyWithKey},
+	{Operation: keyvault.KeyRelease, Method: "POST", Pattern: "/keys/{name}/{version}/release", Success: 200, MaxBody: maxRelease, Asks: true, handle: releaseKey},
+	{Operation: keyvault.KeyRelease, Method: "POST", Pattern: "/keys/{name}/release", Success: 200, MaxBody: maxRelease, Asks: true, handle: releaseKey},
+	{Operation: keyvault.RandomBytes, Method: "POST", Pattern: "/rng", Success: 200, MaxBody: maxRandom, Asks: true, handle: getRandomBytes},
 })
+
+// A shape is what a path has without looking into its segments. candidates has the rows of each, the more literal ones
+// first: a request is compared with a few rows only, however long the table is.
+type shape struct {
+	method   string
+	segments int
+}
+
+var candidates = byShape(table)
+
+func byShape(rows []route) map[shape][]*route {
+	out := make(map[shape][]*route)
+	for i := range rows {
+		s := shape{rows[i].Method, len(rows[i].segments)}
+		out[s] = append(out[s], &rows[i])
+	}
+	for _, rows := range out {
+		slices.SortStableFunc(rows, func(a, b *route) int { return a.variables - b.variables })
+	}
+	return out
+}
 
 func newTable(rows []route) []route {
 	for i := range rows {
@@ -102,33 +170,40 @@ func match(method, escapedPath string) (*route, params, error) {
 		}
 		segments = append(segments, decoded)
 	}
+	if rt, p := find(method, segments); rt != nil {
+		return rt, p, nil
+	}
 	var allowed []string
-	var best *route
-	var found params
 	for i := range table {
-		rt := &table[i]
-		p, ok := rt.matches(segments)
-		if !ok {
-			continue
-		}
-		if rt.Method != method {
-			allowed = append(allowed, rt.Method)
-			continue
-		}
-		// A literal segment is more to the point than a variable: "versions" is no version.
-		if best == nil || rt.variables < best.variables {
-			best, found = rt, p
+		if _, ok := table[i].matches(segments); ok && !slices.Contains(allowed, table[i].Method) {
+			allowed = append(allowed, table[i].Method)
 		}
 	}
-	switch {
-	case best != nil:
-		return best, found, nil
-	case allowed != nil:
+	if allowed != nil {
 		return nil, params{}, &methodError{method: method, allowed: allowed}
-	default:
-		return nil, params{}, &wireError{http.StatusNotFound, "ResourceNotFound", "",
-			"The request URI does not name anything that this service has."}
 	}
+	return nil, params{}, &wireError{http.StatusNotFound, "ResourceNotFound", "",
+		"The request URI does not name anything that this service has."}
+}
+
+// find returns the row of a method and a path. A literal segment is more to the point than a variable: "versions" is no
+// version.
+func find(method string, segments []string) (best *route, found params) {
+	lengths := []int{len(segments)}
+	if n := len(segments) - 1; segments[n] == "" {
+		lengths = []int{n, len(segments)}
+	}
+	for _, n := range lengths {
+		for _, rt := range candidates[shape{method, n}] {
+			if best != nil && rt.variables >= best.variables {
+				break
+			}
+			if p, ok := rt.matches(segments); ok {
+				best, found = rt, p
+			}
+		}
+	}
+	return best, found
 }
 
 func (rt *route) matches(segments []string) (params, bool) {

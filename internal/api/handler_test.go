@@ -1,0 +1,108 @@
+package api_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/strongroom/strongroom/internal/api"
+	"github.com/strongroom/strongroom/internal/audit"
+	"github.com/strongroom/strongroom/internal/hsm"
+	"github.com/strongroom/strongroom/internal/identity"
+	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/seal"
+	"github.com/strongroom/strongroom/internal/store/bolt"
+)
+
+// A testHandler is a handler over a real store, without a network, and a token that its vault accepts.
+type testHandler struct {
+	*api.Handler
+	service *keyvault.Service
+	token   string
+	caller  *identity.Caller
+}
+
+// newHandler returns a handler with one vault, named "test".
+func newHandler(tb testing.TB, tier keyvault.Tier) *testHandler {
+	tb.Helper()
+	ctx, dir := tb.Context(), tb.TempDir()
+	must := func(err error) {
+		tb.Helper()
+		if err != nil {
+			tb.Fatal(err)
+		}
+	}
+	file, err := bolt.Open(filepath.Join(dir, "store.db"), nil)
+	must(err)
+	root, err := seal.ParseRootKey(seal.GenerateRootKey())
+	must(err)
+	must(seal.Init(ctx, file, root))
+	db, err := seal.Open(ctx, file, root)
+	must(err)
+	log, err := audit.Open(audit.Config{Writer: io.Discard, SyncEvery: time.Second})
+	must(err)
+	tb.Cleanup(func() {
+		if err := errors.Join(log.Close(), db.Close()); err != nil {
+			tb.Error(err)
+		}
+	})
+	h := &testHandler{}
+	h.service, err = keyvault.Open(ctx, keyvault.Config{DB: db, Audit: log, HSM: hsm.NewSoftware(hsm.SoftwareConfig{})})
+	must(err)
+	directory, err := identity.Open(ctx, identity.Config{DB: db})
+	must(err)
+	authority, err := identity.NewAuthority(ctx, directory, identity.AuthorityConfig{LoginHost: "login.localhost"})
+	must(err)
+	app, err := directory.CreateApplication(ctx, identity.NewApplication{DisplayName: "test", Kind: identity.KindApplication})
+	must(err)
+	token, err := authority.IssueToken(ctx, identity.TokenRequest{
+		Application: app, Audience: "https://vault.localhost", Host: "login.localhost", Version: 2, Proof: identity.ProofSecret,
+	})
+	must(err)
+	verifier, err := identity.NewVerifier(identity.VerifierConfig{
+		Authority: authority, Audiences: identity.NewAudiences([]string{"vault.localhost"}, nil),
+	})
+	must(err)
+	h.token = token.Text.Reveal()
+	h.caller, err = verifier.Verify(ctx, h.token)
+	must(err)
+	_, err = h.service.CreateVault(ctx, keyvault.Operator{Name: "test"}, keyvault.Vault{
+		Name: "test", TenantID: directory.TenantID(), SubscriptionID: h.service.SubscriptionID(), ResourceGroup: "g",
+		Location: "here", Tier: tier, RetentionDays: 7, Administrators: []string{app.ObjectID},
+	})
+	must(err)
+	h.Handler = api.New(api.Config{
+		Service: h.service, Verifier: verifier, Suffixes: []string{"vault.localhost"},
+		Authority: func(string) string { return "https://login.localhost/tenant" }, Region: "here",
+		Observe:     func(context.Context, *api.Outcome) error { return nil },
+		MaxInFlight: 100, Logger: slog.New(slog.DiscardHandler), Now: time.Now,
+	})
+	return h
+}
+
+// send sends one request past the network.
+func (h *testHandler) send(tb testing.TB, method, path, token, body string) *httptest.ResponseRecorder {
+	url := "https://test.vault.localhost" + path + "?api-version=7.6"
+	r, err := http.NewRequestWithContext(tb.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	r.RemoteAddr = "127.0.0.1:40000"
+	r.Header.Set("Authorization", "Bearer "+token)
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+// do sends a request of the vault's administrator and returns the answer.
+func (h *testHandler) do(tb testing.TB, method, path, body string) (status int, answer string) {
+	w := h.send(tb, method, path, h.token, body)
+	return w.Code, w.Body.String()
+}

@@ -1,0 +1,613 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"github.com/strongroom/strongroom/internal/identity"
+	"github.com/strongroom/strongroom/internal/keyvault"
+)
+
+// Shapes of contract §3 to §6, with the members in the order in which the real service writes them.
+
+type keyBundle struct {
+	Key           jsonWebKey        `json:"key"`
+	Attributes    keyAttributes     `json:"attributes"`
+	Tags          map[string]string `json:"tags,omitempty"`
+	Managed       bool              `json:"managed,omitempty"`
+	ReleasePolicy *releasePolicy    `json:"release_policy,omitempty"`
+}
+
+// A jsonWebKey is what an answer tells about a key. It has no member for anything secret.
+type jsonWebKey struct {
+	KeyID      string    `json:"kid"`
+	Type       string    `json:"kty"`
+	Operations []string  `json:"key_ops"`
+	N          base64url `json:"n,omitempty"`
+	E          base64url `json:"e,omitempty"`
+	Curve      string    `json:"crv,omitempty"`
+	X          base64url `json:"x,omitempty"`
+	Y          base64url `json:"y,omitempty"`
+}
+
+type keyAttributes struct {
+	objectAttributes
+	Exportable *bool  `json:"exportable,omitempty"`
+	Platform   string `json:"hsmPlatform,omitempty"`
+	Size       int    `json:"key_size,omitempty"`
+}
+
+type releasePolicy struct {
+	ContentType string    `json:"contentType"`
+	Data        base64url `json:"data"`
+	Immutable   bool      `json:"immutable"`
+}
+
+type keyItem struct {
+	KeyID      string            `json:"kid"`
+	Attributes keyAttributes     `json:"attributes"`
+	Tags       map[string]string `json:"tags,omitempty"`
+	Managed    bool              `json:"managed,omitempty"`
+}
+
+type deletedKeyBundle struct {
+	deletion
+	keyBundle
+}
+
+type deletedKeyItem struct {
+	deletion
+	keyItem
+}
+
+// keyBundle shows a version under its own id, which also goes on record.
+func (q *request) keyBundle(k keyvault.Key) keyBundle {
+	id := q.used(keyvault.Used{Name: k.Name, Version: k.Version, Vault: k.Vault})
+	b := keyBundle{
+		Key: jsonWebKey{
+			KeyID: id, Type: k.Type, Operations: k.Operations,
+			N: k.Public.N, E: k.Public.E, Curve: k.Curve, X: k.Public.X, Y: k.Public.Y,
+		},
+		Attributes: q.keyAttributes(k),
+		Tags:       k.Tags,
+		Managed:    k.Managed,
+	}
+	if p := k.ReleasePolicy; p != nil && q.atLeast("7.3-preview") {
+		b.ReleasePolicy = &releasePolicy{p.ContentType, p.Data, p.Immutable}
+	}
+	return b
+}
+
+func (q *request) keyAttributes(k keyvault.Key) keyAttributes {
+	a := keyAttributes{objectAttributes: attributesOf(k.Properties)}
+	if q.atLeast("7.3-preview") && !k.Managed { // recorded: that of a certificate's key does not say
+		a.Exportable = &k.Exportable
+	}
+	if q.atLeast("7.5-preview.1") {
+		a.Platform = k.Platform
+	}
+	if q.atLeast("2026-04-01") && strings.HasPrefix(k.Type, "oct") {
+		a.Size = k.Bits
+	}
+	return a
+}
+
+// keyItem and keyVersion show a version as lists do, under the id of the key or its own.
+func (q *request) keyItem(k keyvault.Key) keyItem { return q.keyAt(k, "") }
+
+func (q *request) keyVersion(k keyvault.Key) keyItem { return q.keyAt(k, k.Version) }
+
+func (q *request) keyAt(k keyvault.Key, version string) keyItem {
+	return keyItem{q.url("keys", k.Name, version), q.keyAttributes(k), k.Tags, k.Managed}
+}
+
+func (q *request) deletedKeyBundle(k keyvault.DeletedKey) deletedKeyBundle {
+	return deletedKeyBundle{q.keyDeletion(k), q.keyBundle(k.Key)}
+}
+
+func (q *request) deletedKeyItem(k keyvault.DeletedKey) deletedKeyItem {
+	return deletedKeyItem{q.keyDeletion(k), q.keyItem(k.Key)}
+}
+
+func (q *request) keyDeletion(k keyvault.DeletedKey) deletion {
+	return deletion{q.url("deletedkeys", k.Name, ""), k.Deleted, k.ScheduledPurge}
+}
+
+// used puts on record which version of a key a request came to, whether it was refused or not, and returns its id.
+func (q *request) used(u keyvault.Used) string {
+	if u.Name == "" {
+		return "" // no such key, or the caller may not know of it
+	}
+	id := q.url("keys", u.Name, u.Version)
+	q.outcome.Object, q.outcome.Resource = id, u.Vault
+	return id
+}
+
+var (
+	getKey          = versioned((*keyvault.Service).GetKey, (*request).keyBundle)
+	deleteKey       = named((*keyvault.Service).DeleteKey, (*request).deletedKeyBundle)
+	getDeletedKey   = named((*keyvault.Service).GetDeletedKey, (*request).deletedKeyBundle)
+	recoverKey      = named((*keyvault.Service).RecoverKey, (*request).keyBundle)
+	purgeKey        = purged((*keyvault.Service).PurgeKey)
+	listKeys        = listed((*keyvault.Service).ListKeys, (*request).keyItem)
+	listKeyVersions = versionsListed((*keyvault.Service).ListKeyVersions, (*request).keyVersion)
+	listDeletedKeys = listed((*keyvault.Service).ListDeletedKeys, (*request).deletedKeyItem)
+	backupKey       = backedUp((*keyvault.Service).BackupKey)
+	restoreKey      = restored((*keyvault.Service).RestoreKey,
+		func(k keyvault.Key) keyvault.Properties { return k.Properties }, (*request).keyBundle)
+	rotateKey         = named((*keyvault.Service).RotateKey, (*request).keyBundle)
+	getRotationPolicy = named((*keyvault.Service).GetRotationPolicy, (*request).rotationPolicy)
+
+	encryptKey = encrypted((*keyvault.Service).Encrypt)
+	wrapKey    = encrypted((*keyvault.Service).Wrap)
+	decryptKey = decrypted((*keyvault.Service).Decrypt)
+	unwrapKey  = decrypted((*keyvault.Service).Unwrap)
+)
+
+// oldNames are spellings that the first versions of the API had (contract §4).
+var oldNames = map[string]string{"SECP256K1": "P-256K", "ECDSA256": "ES256K"}
+
+func currentName(name string) string {
+	if current, old := oldNames[name]; old {
+		return current
+	}
+	return name
+}
+
+// exportable reads the attribute that keys have beside those of all objects.
+func exportable(body object) (*bool, error) {
+	o, ok, err := body.object("attributes")
+	if !ok || err != nil {
+		return nil, err
+	}
+	return o.boolean("exportable")
+}
+
+// readReleasePolicy reads a release policy, nil if there is none.
+func readReleasePolicy(body object) (*keyvault.ReleasePolicy, error) {
+	o, ok, err := body.object("release_policy")
+	if !ok || err != nil {
+		return nil, err
+	}
+	var p keyvault.ReleasePolicy
+	if p.ContentType, err = o.textOrNone("contentType"); err != nil {
+		return nil, err
+	}
+	if p.Data, err = o.requiredBytes("data"); err != nil {
+		return nil, err
+	}
+	immutable, err := o.boolean("immutable")
+	p.Immutable = immutable != nil && *immutable
+	return &p, err
+}
+
+// keyProperties are what the bodies of create, import and update have in common.
+type keyProperties struct {
+	Attributes    keyvault.Attributes
+	Exportable    *bool
+	Tags          map[string]string
+	ReleasePolicy *keyvault.ReleasePolicy
+}
+
+func readKeyProperties(body object) (p keyProperties, err error) {
+	if p.Attributes, err = attributes(body); err != nil {
+		return p, err
+	}
+	if p.Exportable, err = exportable(body); err != nil {
+		return p, err
+	}
+	if p.Tags, err = body.texts("tags"); err != nil {
+		return p, err
+	}
+	p.ReleasePolicy, err = readReleasePolicy(body)
+	return p, err
+}
+
+func (p keyProperties) exportable() bool { return p.Exportable != nil && *p.Exportable }
+
+func createKey(q *request) (response, error) {
+	body, err := q.body()
+	if err != nil {
+		return response{}, err
+	}
+	p, err := readCreateKey(body)
+	if err != nil {
+		return response{}, err
+	}
+	k, err := q.h.cfg.Service.CreateKey(q.ctx, q.caller, q.vault, q.params.name, p)
+	return reply(q, k, err, (*request).keyBundle)
+}
+
+func readCreateKey(body object) (p keyvault.CreateKeyParams, err error) {
+	if p.Type, err = body.required("kty"); err != nil {
+		return p, err
+	}
+	if p.Bits, err = body.number("key_size"); err != nil {
+		return p, err
+	}
+	if p.Exponent, err = body.number("public_exponent"); err != nil {
+		return p, err
+	}
+	curve, err := body.textOrNone("crv")
+	if err != nil {
+		return p, err
+	}
+	p.Curve = currentName(curve)
+	if p.Operations, err = body.strings("key_ops"); err != nil {
+		return p, err
+	}
+	more, err := readKeyProperties(body)
+	p.Attributes, p.Exportable, p.Tags, p.ReleasePolicy = more.Attributes, more.exportable(), more.Tags, more.ReleasePolicy
+	return p, err
+}
+
+func importKey(q *request) (response, error) {
+	body, err := q.body()
+	if err != nil {
+		return response{}, err
+	}
+	p, err := readImportKey(body)
+	if err != nil {
+		return response{}, err
+	}
+	p.ParseKeyID = q.parseKeyID
+	k, err := q.h.cfg.Service.ImportKey(q.ctx, q.caller, q.vault, q.params.name, p)
+	return reply(q, k, err, (*request).keyBundle)
+}
+
+// readImportKey reads the body of an import. The operations of the key stand in the key: that is where all of Azure's
+// clients put them, and its API knows no other place.
+func readImportKey(body object) (p keyvault.ImportKeyParams, err error) {
+	inHSM, err := body.boolean("Hsm")
+	if err != nil {
+		return p, err
+	}
+	p.HSM = inHSM != nil && *inHSM
+	key, ok, err := body.object("key")
+	if err != nil {
+		return p, err
+	}
+	if !ok {
+		return p, body.missing("key")
+	}
+	if p.Type, err = key.required("kty"); err != nil {
+		return p, err
+	}
+	curve, err := key.textOrNone("crv")
+	if err != nil {
+		return p, err
+	}
+	p.Curve = currentName(curve)
+	if p.Operations, err = key.strings("key_ops"); err != nil {
+		return p, err
+	}
+	if err = readPrivateKey(key, &p); err != nil {
+		return p, err
+	}
+	more, err := readKeyProperties(body)
+	p.Attributes, p.Exportable, p.Tags, p.ReleasePolicy = more.Attributes, more.exportable(), more.Tags, more.ReleasePolicy
+	return p, err
+}
+
+// readPrivateKey reads the numbers of a JWK, or the transfer file that holds the key in place of what is secret of them.
+func readPrivateKey(key object, p *keyvault.ImportKeyParams) (err error) {
+	if p.Transfer, err = key.bytes("key_hsm"); err != nil {
+		return err
+	}
+	k := &p.Private
+	for _, m := range []struct {
+		name   string
+		value  *[]byte
+		secret bool
+	}{
+		{"n", &k.N, false}, {"e", &k.E, false}, {"x", &k.X, false}, {"y", &k.Y, false},
+		{"d", &k.D, true}, {"dp", &k.DP, true}, {"dq", &k.DQ, true}, {"qi", &k.QI, true}, {"p", &k.P, true}, {"q", &k.Q, true},
+		{"k", &k.K, true},
+	} {
+		if *m.value, err = key.bytes(m.name); err != nil {
+			return err
+		}
+		if m.secret && p.Transfer != nil && *m.value != nil {
+			return badParameter("The member %q cannot stand beside %q, which holds the whole key.", key.path+m.name, key.path+"key_hsm")
+		}
+	}
+	return nil
+}
+
+// keyID is the form of a key's id, with the vault, the key and its version as groups.
+var keyID = regexp.MustCompile(`^(?i:https)://([0-9A-Za-z-]+)\.[0-9A-Za-z.-]+(?::[0-9]{1,5})?/keys/([0-9A-Za-z-]{1,127})(?:/([0-9A-Fa-f]{32}))?$`)
+
+// parseKeyID finds out which key of this vault an id names. The host behind the vault's name does not matter: whoever
+// wrote the id may know this server by another name.
+func (q *request) parseKeyID(id string) (name, version string, err error) {
+	m := keyID.FindStringSubmatch(id)
+	if m == nil || !strings.EqualFold(m[1], q.vault) {
+		return "", "", errors.New("it is no id of a key of this vault")
+	}
+	return m[2], m[3], nil
+}
+
+func updateKey(q *request) (response, error) {
+	body, err := q.body()
+	if err != nil {
+		return response{}, err
+	}
+	var p keyvault.UpdateKeyParams
+	if p.Operations, err = body.strings("key_ops"); err != nil {
+		return response{}, err
+	}
+	more, err := readKeyProperties(body)
+	if err != nil {
+		return response{}, err
+	}
+	p.Attributes, p.Exportable, p.Tags, p.ReleasePolicy = more.Attributes, more.Exportable, more.Tags, more.ReleasePolicy
+	k, err := q.h.cfg.Service.UpdateKey(q.ctx, q.caller, q.vault, q.params.name, q.params.version, p)
+	return reply(q, k, err, (*request).keyBundle)
+}
+
+// Cryptography (contract §4).
+
+type keyOperationResult struct {
+	KeyID string    `json:"kid"`
+	Value base64url `json:"value"`
+	IV    base64url `json:"iv,omitempty"`
+	Tag   base64url `json:"tag,omitempty"`
+	AAD   base64url `json:"aad,omitempty"`
+}
+
+type keyVerifyResult struct {
+	Value bool `json:"value"`
+}
+
+// algorithm reads the body of an operation on bytes, and which algorithm it asks for.
+func (q *request) algorithm() (body object, alg string, err error) {
+	if body, err = q.body(); err != nil {
+		return body, "", err
+	}
+	alg, err = body.required("alg")
+	return body, currentName(alg), err
+}
+
+// message reads the body of an encryption or a decryption.
+func (q *request) message() (alg string, m keyvault.Message, err error) {
+	body, alg, err := q.algorithm()
+	if err != nil {
+		return "", m, err
+	}
+	if m.Value, err = body.requiredBytes("value"); err != nil {
+		return "", m, err
+	}
+	if m.IV, err = body.bytes("iv"); err != nil {
+		return "", m, err
+	}
+	if m.AAD, err = body.bytes("aad"); err != nil {
+		return "", m, err
+	}
+	m.Tag, err = body.bytes("tag")
+	return alg, m, err
+}
+
+// operated answers with what a version of a key made of the caller's bytes.
+func (q *request) operated(out keyvault.Message, used keyvault.Used, err error) (response, error) {
+	id := q.used(used)
+	if err != nil {
+		return response{}, err
+	}
+	return jsonResponse(http.StatusOK, keyOperationResult{KeyID: id, Value: out.Value, IV: out.IV, Tag: out.Tag, AAD: out.AAD})
+}
+
+// byMessage is the form of keyvault.Service's methods that encrypt and decrypt.
+type byMessage[T any] = func(s *keyvault.Service, ctx context.Context, caller *identity.Caller, vault, name, version, alg string, m keyvault.Message) (T, keyvault.Used, error)
+
+func encrypted(do byMessage[keyvault.Message]) handler {
+	return func(q *request) (response, error) {
+		alg, m, err := q.message()
+		if err != nil {
+			return response{}, err
+		}
+		out, used, err := do(q.h.cfg.Service, q.ctx, q.caller, q.vault, q.params.name, q.params.version, alg, m)
+		if out.IV == nil {
+			out.IV = m.IV // recorded: what the client has chosen comes back, for clients that only keep the answer
+		}
+		return q.operated(out, used, err)
+	}
+}
+
+func decrypted(do byMessage[[]byte]) handler {
+	return func(q *request) (response, error) {
+		alg, m, err := q.message()
+		if err != nil {
+			return response{}, err
+		}
+		plaintext, used, err := do(q.h.cfg.Service, q.ctx, q.caller, q.vault, q.params.name, q.params.version, alg, m)
+		return q.operated(keyvault.Message{Value: plaintext}, used, err)
+	}
+}
+
+func signWithKey(q *request) (response, error) {
+	body, alg, err := q.algorithm()
+	if err != nil {
+		return response{}, err
+	}
+	digest, err := body.requiredBytes("value")
+	if err != nil {
+		return response{}, err
+	}
+	signature, used, err := q.h.cfg.Service.Sign(q.ctx, q.caller, q.vault, q.params.name, q.params.version, alg, digest)
+	return q.operated(keyvault.Message{Value: signature}, used, err)
+}
+
+func verifyWithKey(q *request) (response, error) {
+	body, alg, err := q.algorithm()
+	if err != nil {
+		return response{}, err
+	}
+	digest, err := body.requiredBytes("digest")
+	if err != nil {
+		return response{}, err
+	}
+	signature, err := body.requiredBytes("value")
+	if err != nil {
+		return response{}, err
+	}
+	right, used, err := q.h.cfg.Service.Verify(q.ctx, q.caller, q.vault, q.params.name, q.params.version, alg, digest, signature)
+	q.used(used)
+	return reply(q, right, err, func(_ *request, right bool) keyVerifyResult { return keyVerifyResult{right} })
+}
+
+// Rotation (contract §5).
+
+type rotationPolicy struct {
+	ID         string             `json:"id"`
+	Actions    []lifetimeAction   `json:"lifetimeActions"`
+	Attributes rotationAttributes `json:"attributes"`
+}
+
+type lifetimeAction struct {
+	Trigger lifetimeTrigger `json:"trigger"`
+	Action  lifetimeType    `json:"action"`
+}
+
+type lifetimeTrigger struct {
+	AfterCreate  string `json:"timeAfterCreate,omitempty"`
+	BeforeExpiry string `json:"timeBeforeExpiry,omitempty"`
+}
+
+type lifetimeType struct {
+	Type string `json:"type"`
+}
+
+type rotationAttributes struct {
+	ExpiryTime string `json:"expiryTime,omitempty"`
+	Created    int64  `json:"created,omitempty"`
+	Updated    int64  `json:"updated,omitempty"`
+}
+
+func (q *request) rotationPolicy(p keyvault.RotationPolicy) rotationPolicy {
+	id := q.used(keyvault.Used{Name: p.Name, Vault: p.Vault})
+	out := rotationPolicy{
+		ID:         id + "/rotationpolicy",
+		Actions:    make([]lifetimeAction, 0, len(p.Actions)),
+		Attributes: rotationAttributes{p.ExpiryTime, p.Created, p.Updated},
+	}
+	for _, a := range p.Actions {
+		out.Actions = append(out.Actions, lifetimeAction{lifetimeTrigger{a.AfterCreate, a.BeforeExpiry}, lifetimeType{a.Action}})
+	}
+	return out
+}
+
+func setRotationPolicy(q *request) (response, error) {
+	body, err := q.body()
+	if err != nil {
+		return response{}, err
+	}
+	p, err := readRotationPolicy(body)
+	if err != nil {
+		return response{}, err
+	}
+	p, err = q.h.cfg.Service.SetRotationPolicy(q.ctx, q.caller, q.vault, q.params.name, p)
+	return reply(q, p, err, (*request).rotationPolicy)
+}
+
+func readRotationPolicy(body object) (p keyvault.RotationPolicy, err error) {
+	attributes, _, err := body.object("attributes")
+	if err != nil {
+		return p, err
+	}
+	if p.ExpiryTime, err = attributes.textOrNone("expiryTime"); err != nil {
+		return p, err
+	}
+	actions, err := body.objects("lifetimeActions")
+	if err != nil {
+		return p, err
+	}
+	for _, o := range actions {
+		a, err := readLifetimeAction(o)
+		if err != nil {
+			return p, err
+		}
+		p.Actions = append(p.Actions, a)
+	}
+	return p, nil
+}
+
+func readLifetimeAction(o object) (a keyvault.LifetimeAction, err error) {
+	trigger, _, err := o.object("trigger")
+	if err != nil {
+		return a, err
+	}
+	if a.AfterCreate, err = trigger.textOrNone("timeAfterCreate"); err != nil {
+		return a, err
+	}
+	if a.BeforeExpiry, err = trigger.textOrNone("timeBeforeExpiry"); err != nil {
+		return a, err
+	}
+	action, ok, err := o.object("action")
+	if err != nil {
+		return a, err
+	}
+	if !ok {
+		return a, o.missing("action")
+	}
+	a.Action, err = action.required("type")
+	return a, err
+}
+
+// Release (contract §6) and random bytes (§12).
+
+func releaseKey(q *request) (response, error) {
+	body, err := q.body()
+	if err != nil {
+		return response{}, err
+	}
+	p := keyvault.ReleaseParams{Host: q.vault + "." + q.suffix, Describe: q.releaseAnswer}
+	if p.Target, err = body.required("target"); err != nil {
+		return response{}, err
+	}
+	if p.Nonce, err = body.textOrNone("nonce"); err != nil {
+		return response{}, err
+	}
+	if p.Enc, err = body.textOrNone("enc"); err != nil {
+		return response{}, err
+	}
+	signed, used, err := q.h.cfg.Service.ReleaseKey(q.ctx, q.caller, q.vault, q.params.name, q.params.version, p)
+	q.used(used)
+	// The answer is a JWS, which is no base64 of anything.
+	return reply(q, signed, err, func(_ *request, signed string) releaseResult { return releaseResult{signed} })
+}
+
+type releaseResult struct {
+	Value string `json:"value"`
+}
+
+// releaseAnswer gives what the signed answer says in the words of the wire.
+func (q *request) releaseAnswer(k keyvault.Key) (keyvault.ReleaseAnswer, error) {
+	attributes, err := json.Marshal(q.keyAttributes(k))
+	return keyvault.ReleaseAnswer{
+		APIVersion: q.outcome.APIVersion,
+		KeyAsked:   q.url("keys", q.params.name, q.params.version),
+		KeyID:      q.url("keys", k.Name, k.Version),
+		Attributes: attributes,
+	}, err
+}
+
+func getRandomBytes(q *request) (response, error) {
+	body, err := q.body()
+	if err != nil {
+		return response{}, err
+	}
+	count, err := body.integer("count")
+	if err != nil {
+		return response{}, err
+	}
+	if count == nil {
+		return response{}, body.missing("count")
+	}
+	random, resource, err := q.h.cfg.Service.GetRandomBytes(q.ctx, q.caller, q.vault, *count)
+	q.outcome.Resource = resource
+	return reply(q, random, err, func(_ *request, b []byte) blob { return blob{b} })
+}
