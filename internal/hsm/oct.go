@@ -113,7 +113,8 @@ func wrapError(a *algorithm, msg Message, err error) error {
 	}
 }
 
-// sealGCM lets the library make the iv, 12 random bytes, so that no caller can make one come twice.
+// sealGCM lets the library make the iv, 12 random bytes, so that no caller can make one come twice. Chance can: a key should
+// not encrypt more than 2³² values (SP 800-38D, 8.3). Nobody counts them here; who encrypts that much wraps keys instead.
 func (m *octMaterial) sealGCM(a *algorithm, msg Message) (Message, error) {
 	if len(msg.IV) > 0 || len(msg.Tag) > 0 {
 		return Message{}, badInput("The iv and the tag of %s are made when a value is encrypted; the request must not have any.", a.name)
