@@ -1,6 +1,10 @@
 package hsm
 
-import "context"
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+)
 
 // A pool bounds how many long computations run at the same time, and how many callers wait for one. Nothing of it runs while
 // nobody computes.
@@ -37,10 +41,16 @@ func compute[T any](ctx context.Context, p *pool, f func() (T, error)) (T, error
 	}
 	done := make(chan result, 1)
 	go func() {
-		value, err := f()
-		<-p.running
-		<-p.places
-		done <- result{value, err}
+		var r result
+		defer func() {
+			if v := recover(); v != nil { // in a goroutine of its own it would take the process with it
+				r.err = fmt.Errorf("hsm: a panic of type %T at %s", v, debug.Stack()) // its value may hold anything
+			}
+			<-p.running
+			<-p.places
+			done <- r
+		}()
+		r.value, r.err = f()
 	}()
 	select {
 	case r := <-done:

@@ -3,6 +3,7 @@ package hsm
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 )
@@ -181,5 +182,17 @@ func TestDefaults(t *testing.T) {
 	p := NewSoftware(SoftwareConfig{}).primes
 	if workers := cap(p.running); workers < 1 || cap(p.places) != workers+32 {
 		t.Errorf("%d workers, %d places", workers, cap(p.places))
+	}
+}
+
+// TestPoolPanic lets a computation panic, which must be one caller's failure.
+func TestPoolPanic(t *testing.T) {
+	t.Parallel()
+	p := newPool(1, 1)
+	for range 3 { // each gives its place back
+		_, err := compute(t.Context(), p, func() (int, error) { panic("a private key") })
+		if err == nil || strings.Contains(err.Error(), "a private key") {
+			t.Fatalf("a panic: %v", err)
+		}
 	}
 }
