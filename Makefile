@@ -13,7 +13,7 @@ test: tools
 	go test -vet=off -race -tags openssl ./internal/hsm/...
 	cd e2e && go test -vet=off -count=1 ./...
 
-# About five minutes on a quiet machine; the results go into the page.
+# Seven or eight minutes on a quiet machine; the results go into the page.
 bench:
 	go run ./bench -out docs/benchmarks.md
 

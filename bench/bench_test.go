@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"io"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -125,14 +128,117 @@ Type: cpu
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := shares[0].percent; got < 33.25 || got > 33.27 {
+	if got := shares[0]; got < 33.25 || got > 33.27 {
 		t.Errorf("TLS has %v %%", got)
 	}
-	if got := shares[1].percent; got != 0 {
+	if got := shares[1]; got != 0 {
 		t.Errorf("the token check has %v %%", got)
 	}
 	if _, err := sumShares("nothing"); err == nil {
 		t.Error("no table was accepted")
+	}
+}
+
+func TestParseSpeed(t *testing.T) {
+	t.Parallel()
+	const rsa = "+H:16:64\n+F2:2:2048:3801.075269:57370.212766\n"
+	const ecdsa = "+F4:3:256:58092.9:20996.0\n"
+	for out, want := range map[string]speedSums{rsa: {3801.075269, 57370.212766}, ecdsa: {58092.9, 20996}} {
+		if got, err := parseSpeed(out); err != nil || got != want {
+			t.Errorf("%q: %v, %v", out, got, err)
+		}
+	}
+	for _, bad := range []string{"", rsa + ecdsa, "+F2:2:2048:1.2.3:4\n", "+F3:0:1024:1.0:2.0\n"} {
+		if got, err := parseSpeed(bad); err == nil {
+			t.Errorf("%q was read as %v", bad, got)
+		}
+	}
+}
+
+func TestMissingForOpenSSL(t *testing.T) {
+	for _, c := range []struct{ cgo, cc, want string }{
+		{"0", "cc", "cgo is switched off"}, {"1", "no-such-compiler -m64", `there is no C compiler "no-such-compiler"`},
+		{"1", "false", "OpenSSL's header files are not there"}, {"1", "true", ""},
+	} {
+		t.Setenv("CGO_ENABLED", c.cgo)
+		t.Setenv("CC", c.cc)
+		if got, err := missingForOpenSSL(t.Context()); err != nil || got != c.want {
+			t.Errorf("%+v: %q, %v", c, got, err)
+		}
+	}
+}
+
+func TestKeyRequests(t *testing.T) {
+	t.Parallel()
+	v := &keyVault{&installation{count: 12, token: "T"}, map[string]string{"P-256": "v1"}}
+	sign := using("P-256", "sign", "ES256", []byte{1, 2, 3}, nil).request(v)
+	if got := sign.path(); got != "/keys/P-256/v1/sign" {
+		t.Errorf("the path is %q", got)
+	}
+	if body := `{"alg":"ES256","value":"AQID"}`; !bytes.HasSuffix(sign.raw, []byte("\r\n\r\n"+body)) {
+		t.Errorf("the body is not %s: %q", body, sign.raw)
+	}
+	for name, r := range map[string]template{"get": v.keyRequest(), "create": v.createRequest(keyNumber(0), ecKind)} {
+		raw := bytes.Clone(r.raw)
+		r.fill(raw)
+		if r.path() != "" || !bytes.Contains(raw, []byte(" /keys/key-00000")) {
+			t.Errorf("%s: the path is %q, and the request %q", name, r.path(), raw)
+		}
+	}
+}
+
+func TestPossible(t *testing.T) {
+	t.Parallel()
+	p := &primitive{native: figure{perCPUSecond: 1000}, openssl: figure{perCPUSecond: 4000}, shared: true}
+	bare := &figure{perCPUSecond: 4000}
+	ours, tagged := build{}, build{tagged: true}
+	for _, c := range []struct {
+		name string
+		row  keyRow
+		want float64
+	}{
+		{"Go's library", keyRow{keyUse: keyUse{alone: p, bare: bare}, build: ours}, 800},
+		{"the faster one", keyRow{keyUse: keyUse{alone: p, bare: bare}, build: tagged}, 2000},
+		{"Go's only", keyRow{keyUse: keyUse{alone: &primitive{native: p.native, openssl: p.openssl}, bare: bare}, build: tagged}, 800},
+		{"nothing computed", keyRow{keyUse: keyUse{bare: bare}}, 4000},
+		{"no bare handler", keyRow{keyUse: keyUse{alone: p}}, 0},
+	} {
+		if got := c.row.possible(); got != c.want {
+			t.Errorf("%s: %v is possible, want %v", c.name, got, c.want)
+		}
+	}
+	if got := p.fastest(); got != 4000 {
+		t.Errorf("the fastest does %v", got)
+	}
+}
+
+// TestPaced counts the wait of a request that could not be sent in time because the answer before it was late.
+func TestPaced(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		took := []time.Duration{1, 12, 1, 1, 1} // of which the second makes the third and the fourth late
+		n := 0
+		x := &exchange{do: func() error { time.Sleep(took[n] * time.Millisecond); n++; return nil }, close: func() error { return nil }}
+		dial := func(context.Context) (*exchange, error) { return x, nil }
+		got, err := paced(t.Context(), dial, time.Now().Add(5*pace))
+		// The requests are due at 0, 5, 10, 15 and 20 ms, and answered at 1, 17, 18, 19 and 21.
+		if want := (waits{4 * time.Millisecond, 12 * time.Millisecond, 12 * time.Millisecond}); err != nil || got != want || n != 5 {
+			t.Errorf("%+v, %v after %d requests, want %+v", got, err, n, want)
+		}
+		if _, err := paced(t.Context(), dial, time.Now()); !errors.Is(err, errTooShort) {
+			t.Errorf("no time: %v", err)
+		}
+	})
+}
+
+func TestPlainSignature(t *testing.T) {
+	t.Parallel()
+	got, err := plainSignature([]byte{0x30, 7, 2, 2, 0, 0xff, 2, 1, 5}, 4)
+	if want := []byte{0, 0, 0, 0xff, 0, 0, 0, 5}; err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%x, %v", got, err)
+	}
+	if _, err := plainSignature([]byte{0x30}, 4); err == nil {
+		t.Error("no signature was accepted")
 	}
 }
 

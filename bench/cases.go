@@ -4,6 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/textproto"
@@ -26,7 +31,7 @@ type results struct {
 	token, sign   figure
 	scale         [2]scaled // with few and with many secrets
 	bareStart     started
-	shares        []share
+	shares        []shares
 }
 
 // A pair is a figure beside its limit.
@@ -67,6 +72,8 @@ func against(into *figure, p *process, dial dialer, clients int) contender {
 	}}
 }
 
+var errTooShort = errors.New("nothing was done in a round; make -duration longer")
+
 // compare measures the contenders of a case in rounds.
 func (b *benchmark) compare(ctx context.Context, name string, contenders ...contender) error {
 	b.say("%s", name)
@@ -78,7 +85,7 @@ func (b *benchmark) compare(ctx context.Context, name string, contenders ...cont
 				return fmt.Errorf("%s: %w", name, err)
 			}
 			if s.count == 0 {
-				return fmt.Errorf("%s: nothing was done in a round; make -duration longer", name)
+				return fmt.Errorf("%s: %w", name, errTooShort)
 			}
 			samples[i] = append(samples[i], s)
 		}
@@ -113,7 +120,9 @@ func (b *benchmark) measure(ctx context.Context) error {
 		name string
 		run  func(context.Context) error
 	}{
-		{"get", b.reads}, {"scale", b.scaling}, {"set", b.writes}, {"token", b.tokens}, {"profile", b.profile}, {"start", b.starts},
+		{"get", b.reads}, {"scale", b.scaling}, {"set", b.writes}, {"token", b.tokens},
+		{"rsa", b.rsaCases}, {"ec", b.ecCases}, {"oct", b.octCases}, {"key", b.objectCases}, {"generate", b.making},
+		{"profile", b.profiles}, {"start", b.starts},
 	} {
 		if !b.only.MatchString(step.name) {
 			continue
@@ -142,6 +151,9 @@ func (b *benchmark) reads(ctx context.Context) error {
 }
 
 func (b *benchmark) scaling(ctx context.Context) error {
+	if err := b.fillMany(ctx); err != nil {
+		return err
+	}
 	few, many := &b.results.scale[0], &b.results.scale[1]
 	same := b.many.getRequest()
 	same.count = b.few.count
@@ -176,13 +188,17 @@ func (b *benchmark) writes(ctx context.Context) error {
 
 func (b *benchmark) tokens(ctx context.Context) error {
 	p := b.few.server
-	key, err := newSigner()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return err
 	}
+	sum := sha256.Sum256([]byte("a token"))
 	return b.compare(ctx, "token and RSA signature",
 		against(&b.results.token, p, dialRaw(p, b.few.tokenRequest()), readers),
-		contender{&b.results.sign, key.measure})
+		alone(&b.results.sign, func() error {
+			_, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, sum[:])
+			return err
+		}))
 }
 
 // startBare starts the limit with the answers that the server gives.
@@ -191,7 +207,7 @@ func (b *benchmark) startBare(ctx context.Context) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return startProcess(ctx, "bare", task{Answers: map[string]answer{"": get}})
+	return startProcess(ctx, b.build, "bare", task{Answers: map[string]answer{"": get}})
 }
 
 // sampleAnswer is one answer of the server, without what net/http adds by itself.
@@ -226,6 +242,9 @@ const starts = 5
 
 // starts measures fresh processes. The caches of the operating system are warm.
 func (b *benchmark) starts(ctx context.Context) error {
+	if err := b.fillMany(ctx); err != nil {
+		return err
+	}
 	b.say("start")
 	for n, i := range []*installation{b.few, b.many} {
 		if err := i.stop(); err != nil {
@@ -244,7 +263,7 @@ func (b *benchmark) starts(ctx context.Context) error {
 	}
 	var p *process
 	s, err := repeatStart(ctx, func() (_ *process, _ dialer, err error) {
-		if p, err = startProcess(ctx, "bare", task{}); err != nil {
+		if p, err = startProcess(ctx, b.build, "bare", task{}); err != nil {
 			return nil, nil, err
 		}
 		return p, dialRaw(p, b.few.getRequest()), nil

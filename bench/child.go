@@ -217,14 +217,11 @@ type process struct {
 }
 
 // startProcess starts a child and waits until it can be connected to.
-func startProcess(ctx context.Context, kind string, t task) (*process, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
+func startProcess(ctx context.Context, by build, kind string, t task) (*process, error) {
 	// Not CommandContext: that would kill the child, and a server is to end in its own way.
-	p := &process{cmd: exec.Command(self, "-child", kind)}
+	p := &process{cmd: exec.Command(by.program, "-child", kind)}
 	p.cmd.Stderr = os.Stderr
+	var err error
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}

@@ -47,6 +47,15 @@ func (t *template) fill(raw []byte) {
 	}
 }
 
+// path is the request's, without query, or "" if it differs from one time to the next.
+func (t template) path() string {
+	if t.at >= 0 {
+		return ""
+	}
+	_, rest, _ := bytes.Cut(t.raw, []byte(" "))
+	return string(rest[:bytes.IndexAny(rest, "? ")])
+}
+
 // maxAnswer bounds what the raw client reads of one answer.
 const maxAnswer = 64 << 10
 
@@ -243,10 +252,7 @@ func drive(ctx context.Context, exchanges []*exchange, end time.Time) ([]time.Du
 }
 
 func driveOne(ctx context.Context, x *exchange, end time.Time) ([]time.Duration, error) {
-	stop := context.AfterFunc(ctx, func() { _ = x.close() })
-	defer stop()
-	watchdog := time.AfterFunc(time.Until(end)+maxWait, func() { _ = x.close() })
-	defer watchdog.Stop()
+	defer guard(ctx, x, end)()
 	latencies := make([]time.Duration, 0, 1<<12)
 	for now := time.Now(); now.Before(end); {
 		if err := x.do(); err != nil {
@@ -257,6 +263,17 @@ func driveOne(ctx context.Context, x *exchange, end time.Time) ([]time.Duration,
 		now = then
 	}
 	return latencies, ctx.Err()
+}
+
+// guard closes x once ctx has ended, or if an answer is still missing long after the end, until the returned function is
+// called.
+func guard(ctx context.Context, x *exchange, end time.Time) func() {
+	disarm := context.AfterFunc(ctx, func() { _ = x.close() })
+	watchdog := time.AfterFunc(time.Until(end)+maxWait, func() { _ = x.close() })
+	return func() {
+		disarm()
+		watchdog.Stop()
+	}
 }
 
 func summarize(latencies []time.Duration, wall, cpu time.Duration) sample {

@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"crypto"
 	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha256"
 	"errors"
 	"os"
 	"time"
@@ -68,19 +65,3 @@ func (d *disk) measure(ctx context.Context, length time.Duration) (sample, error
 }
 
 func (d *disk) close() error { return d.file.Close() }
-
-// signer makes the signature that each token needs.
-type signer struct{ key *rsa.PrivateKey }
-
-func newSigner() (*signer, error) {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	return &signer{key}, err
-}
-
-func (s *signer) measure(ctx context.Context, d time.Duration) (sample, error) {
-	sum := sha256.Sum256([]byte("a token"))
-	return repeat(ctx, d, func() error {
-		_, err := rsa.SignPKCS1v15(nil, s.key, crypto.SHA256, sum[:])
-		return err
-	})
-}

@@ -1,15 +1,17 @@
 // Command bench measures the whole server over real HTTPS, with token check, audit and request log on, and beside each
 // figure a limit that is taken in the same run: a bare Go HTTPS handler that returns the same bytes, one fdatasync at a
-// time, one RSA signature at a time.
+// time, one signature at a time by Go's library and by OpenSSL's.
 //
 //	go run ./bench                            some minutes; prints the tables
 //	go run ./bench -quick                     20,000 secrets in place of a million
+//	go run ./bench -only 'rsa|ec'             some of the cases
 //	go run ./bench -out docs/benchmarks.md    writes them into the page, between its markers
 //
 // The server and the bare handler are this program again, started with -child, so that each has a process of its own
-// whose processor time can be told from that of the load. What is judged is the ratio of operations per second of that
-// time: on a shared machine it is steadier than operations per second. Server and limit take turns in rounds, and each
-// figure is the median of the rounds, so a disturbance hits both.
+// whose processor time can be told from that of the load. For RSA it is also built with the tag openssl, where the machine
+// has what that needs. What is judged is the ratio of operations per second of that time: on a shared machine it is steadier
+// than operations per second. Server and limit take turns in rounds, and each figure is the median of the rounds, so a
+// disturbance hits both.
 package main
 
 import (
@@ -48,13 +50,13 @@ type options struct {
 func main() {
 	var o options
 	child := flag.String("child", "", "internal: be the server or the bare handler")
-	flag.DurationVar(&o.duration, "duration", 5*time.Second, "time for each figure")
+	flag.DurationVar(&o.duration, "duration", 4*time.Second, "time for each figure")
 	flag.BoolVar(&o.quick, "quick", false, "fill the large vault with 20,000 secrets, not 1,000,000")
 	flag.StringVar(&o.out, "out", "", "page whose generated part is replaced; empty: print only")
-	flag.StringVar(&o.cpuProfile, "cpuprofile", "", "file for a CPU profile of the server under secret GET")
+	flag.StringVar(&o.cpuProfile, "cpuprofile", "", "folder in which to leave the CPU profiles, as get.pprof and so on")
 	flag.StringVar(&o.dir, "dir", "", "folder for the temporary data, on the file system to be measured (default: the system's)")
 	flag.BoolVar(&o.requests, "log-requests", true, "let the server log each request, as it does by default")
-	only := flag.String("only", "", "regular expression for the cases: get, scale, set, token, profile, start")
+	only := flag.String("only", "", "regular expression for the cases: get, scale, set, token, rsa, ec, oct, key, generate, profile, start")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -111,10 +113,13 @@ type benchmark struct {
 	dir      string
 	progress io.Writer
 
-	few, many *installation
-	bare      *process
-	loaded    time.Duration // how long it took to fill the large vault
-	results   results
+	build    build
+	few      *installation
+	bare     *process
+	many     *installation // nil until a case needs it
+	loaded   time.Duration // how long it took to fill it
+	keyBench *keyBench     // nil until a case needs it
+	results  results
 }
 
 // manyCount is how many secrets the large vault has.
@@ -129,31 +134,47 @@ func (b *benchmark) say(format string, args ...any) {
 	fmt.Fprintf(b.progress, format+"\n", args...)
 }
 
-// prepare makes two installations, fills their vaults and starts the server on each, and the bare handler.
+// prepare makes what nearly all cases need: a vault with few secrets on a server, and the bare handler.
 func (b *benchmark) prepare(ctx context.Context) error {
 	var err error
-	if b.few, err = newInstallation(ctx, filepath.Join(b.dir, "few"), fewSecrets, b.requests); err != nil {
+	if b.build, err = thisBuild(); err != nil {
 		return err
 	}
-	if b.many, err = newInstallation(ctx, filepath.Join(b.dir, "many"), b.manyCount(), b.requests); err != nil {
+	if b.few, err = b.filled(ctx, b.build, "few", fewSecrets); err != nil {
 		return err
-	}
-	for _, i := range []*installation{b.few, b.many} {
-		b.say("filling a vault with %d secrets", i.count)
-		began := time.Now()
-		if err := i.fill(ctx); err != nil {
-			return fmt.Errorf("filling: %w", err)
-		}
-		b.loaded = time.Since(began)
-		if err := i.start(ctx); err != nil {
-			return err
-		}
-		if err := i.signIn(ctx); err != nil {
-			return err
-		}
 	}
 	b.bare, err = b.startBare(ctx)
 	return err
+}
+
+// fillMany makes the large vault.
+func (b *benchmark) fillMany(ctx context.Context) (err error) {
+	if b.many != nil {
+		return nil
+	}
+	began := time.Now()
+	b.many, err = b.filled(ctx, b.build, "many", b.manyCount())
+	b.loaded = time.Since(began)
+	return err
+}
+
+// filled returns an installation whose server runs. It is nil if there is an error.
+func (b *benchmark) filled(ctx context.Context, by build, name string, count int) (*installation, error) {
+	b.say("filling a vault with %d secrets", count)
+	i, err := newInstallation(ctx, by, filepath.Join(b.dir, name), count, b.requests)
+	if err != nil {
+		return nil, err
+	}
+	if err := i.fill(ctx); err != nil {
+		return nil, fmt.Errorf("filling: %w", err)
+	}
+	if err := i.start(ctx); err != nil {
+		return nil, err
+	}
+	if err := i.signIn(ctx); err != nil {
+		return nil, errors.Join(err, i.stop())
+	}
+	return i, nil
 }
 
 // stop ends the children that run.
@@ -166,6 +187,9 @@ func (b *benchmark) stop() error {
 	}
 	if b.bare != nil {
 		errs = append(errs, b.bare.stop())
+	}
+	if b.keyBench != nil {
+		errs = append(errs, b.keyBench.stop())
 	}
 	return errors.Join(errs...)
 }

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,25 +12,28 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
-	"strings"
 	"time"
 )
 
-// A share is the part of the server's processor time that is spent in a function and what it calls.
-type share struct {
-	what    string
-	percent float64
+// shares are the parts of the server's processor time under one kind of request, in per cent, in the order of parts.
+type shares struct {
+	of      string
+	percent []float64
 }
 
-// parts are the rows of the table of shares. A part counts the functions that a pattern names, of which none calls another.
-func parts() []struct{ what, pattern string } {
+// A part is functions with what they call. None of them calls another.
+type part struct{ what, pattern string }
+
+// parts are the rows of the table of shares.
+func parts() []part {
 	const module = `github\.com/strongroom/strongroom/internal/`
-	return []struct{ what, pattern string }{
+	return []part{
 		{"TLS records, with the system calls below them", `crypto/tls\.\(\*Conn\)\.(Read|Write)$`},
 		{"token check", module + `identity\.\(\*Verifier\)\.Verify$`},
 		{"audit: building the record and waiting", module + `audit\.\(\*Log\)\.Write$`},
 		{"audit: chaining and writing", module + `audit\.\(\*Log\)\.run$`},
-		{"secret from the store, opened", module + `keyvault\.\(\*Service\)\.GetSecret$`},
+		{"secret or key from the store, opened", module + `keyvault\.\(\*Service\)\.(GetSecret|useKey)$`},
+		{"signature", module + `hsm\.\(\*softwareKey\)\.Sign$`},
 		{"JSON of the answer", module + `api\.jsonResponse$`},
 		{"request log", `log/slog\.\(\*Logger\)\.LogAttrs$`},
 		{"metrics", module + `server\.\(\*metrics\)\.observe$`},
@@ -38,24 +41,43 @@ func parts() []struct{ what, pattern string } {
 	}
 }
 
-// profile takes a CPU profile of the server under secret GET, from the listener that operators have for that.
-func (b *benchmark) profile(ctx context.Context) error {
-	b.say("profile of secret GET")
-	path := b.cpuProfile
-	if path == "" {
-		path = filepath.Join(b.dir, "cpu.pprof")
+// profiles takes CPU profiles of the server, from the listener that operators have for that.
+func (b *benchmark) profiles(ctx context.Context) error {
+	k, err := b.keys(ctx)
+	if err != nil {
+		return err
 	}
+	sign := func(key, alg string) template { return using(key, "sign", alg, digestOf(32), nil).request(k.vault) }
+	for _, p := range []struct {
+		of, file string
+		server   *process
+		request  template
+	}{
+		{"secret GET", "get.pprof", b.few.server, b.few.getRequest()},
+		{"sign ES256", "es256.pprof", k.vault.server, sign("P-256", "ES256")},
+		{"sign RS256", "rs256.pprof", k.vault.server, sign(rsaKey(2048), "RS256")},
+	} {
+		b.say("profile of %s", p.of)
+		path := filepath.Join(cmp.Or(b.cpuProfile, b.dir), p.file)
+		s, err := b.profile(ctx, p.server, p.request, path)
+		if err != nil {
+			return err
+		}
+		b.results.shares = append(b.results.shares, shares{p.of, s})
+	}
+	return nil
+}
+
+func (b *benchmark) profile(ctx context.Context, p *process, request template, path string) ([]float64, error) {
 	seconds := max(1, int(b.duration.Seconds()))
-	p := b.few.server
 	taken := make(chan error, 1)
 	go func() { taken <- fetchProfile(ctx, p.Operations, seconds, path) }()
 	length := time.Duration(seconds) * time.Second
-	_, err := load(ctx, p, dialRaw(p, b.few.getRequest()), readers, length+length/10)
+	_, err := load(ctx, p, dialRaw(p, request), readers, length+length/10)
 	if err = errors.Join(err, <-taken); err != nil {
-		return err
+		return nil, err
 	}
-	b.results.shares, err = readShares(ctx, path)
-	return err
+	return readShares(ctx, path)
 }
 
 func fetchProfile(ctx context.Context, operations string, seconds int, path string) error {
@@ -81,27 +103,24 @@ func fetchProfile(ctx context.Context, operations string, seconds int, path stri
 }
 
 // readShares lets `go tool pprof` read the profile.
-func readShares(ctx context.Context, path string) ([]share, error) {
-	var stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", "-cum", "-nodecount=100000", "-nodefraction=0", path)
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
+func readShares(ctx context.Context, path string) ([]float64, error) {
+	table, err := output(exec.CommandContext(ctx, "go", "tool", "pprof", "-top", "-cum", "-nodecount=100000", "-nodefraction=0", path))
 	if err != nil {
-		return nil, fmt.Errorf("go tool pprof: %w: %s", err, stderr.Bytes())
+		return nil, err
 	}
-	return sumShares(string(out))
+	return sumShares(table)
 }
 
 // sumShares adds up the cumulative percentages in pprof's table: flat flat% sum% cum cum% name.
-func sumShares(table string) ([]share, error) {
+func sumShares(table string) ([]float64, error) {
 	rows := regexp.MustCompile(`(?m)^\s*\S+\s+[0-9.]+%\s+[0-9.]+%\s+\S+\s+([0-9.]+)%\s+(\S+)(?: \((?:partial-)?inline\))?$`).
 		FindAllStringSubmatch(table, -1)
 	if rows == nil {
 		return nil, errors.New("go tool pprof printed no table")
 	}
-	var out []share
+	var out []float64
 	for _, p := range parts() {
-		pattern := regexp.MustCompile("^" + strings.TrimPrefix(p.pattern, "^"))
+		pattern := regexp.MustCompile("^" + p.pattern)
 		sum := 0.0
 		for _, row := range rows {
 			if pattern.MatchString(row[2]) {
@@ -112,7 +131,7 @@ func sumShares(table string) ([]share, error) {
 				sum += percent
 			}
 		}
-		out = append(out, share{p.what, sum})
+		out = append(out, sum)
 	}
 	return out, nil
 }

@@ -54,9 +54,14 @@ func (b *benchmark) report() string {
 	var w strings.Builder
 	fmt.Fprintf(&w, "Measured on %s, %d cores, %s, on %s. Each figure is the median of %d rounds of %v.\n\n",
 		processor(), runtime.NumCPU(), runtime.Version(), time.Now().UTC().Format(time.DateOnly), rounds, b.duration/rounds)
-	fmt.Fprintf(&w, "The larger vault was filled with %s secrets in %.0f seconds.\n\n", b.manyWords(), b.loaded.Seconds())
+	if b.loaded > 0 {
+		fmt.Fprintf(&w, "The larger vault was filled with %s secrets in %.0f seconds.\n\n", b.manyWords(), b.loaded.Seconds())
+	}
 	b.reportRatios(&w)
 	b.reportFigures(&w)
+	if b.keyBench != nil {
+		b.keyBench.report(&w)
+	}
 	b.reportStarts(&w)
 	b.reportShares(&w)
 	return w.String()
@@ -82,6 +87,9 @@ func (b *benchmark) reportRatios(w *strings.Builder) {
 	add("start to first answer", "time, to the bare handler", few.start.first.Seconds(), r.bareStart.first.Seconds())
 	add("start to first answer", size+"time", many.start.first.Seconds(), few.start.first.Seconds())
 	add("idle memory", "resident, to the bare handler", float64(few.start.memory.resident), float64(r.bareStart.memory.resident))
+	if k := b.keyBench; k != nil {
+		add("EC key create, 32 clients", "per second, to one fdatasync at a time", k.create().perSecond, k.sync.perSecond)
+	}
 	table(w, []string{"ratio", "what to what", "value"}, rows)
 }
 
@@ -128,11 +136,21 @@ func (b *benchmark) reportStarts(w *strings.Builder) {
 }
 
 func (b *benchmark) reportShares(w *strings.Builder) {
-	var rows [][]string
-	for _, s := range b.results.shares {
-		rows = append(rows, []string{s.what, fmt.Sprintf("%.1f %%", s.percent)})
+	if b.results.shares == nil {
+		return
 	}
-	table(w, []string{"part of the server's CPU time in secret GET", "share"}, rows)
+	head := []string{"part of the server's CPU time"}
+	rows := make([][]string, len(parts()))
+	for i, p := range parts() {
+		rows[i] = []string{p.what}
+	}
+	for _, s := range b.results.shares {
+		head = append(head, s.of)
+		for i, percent := range s.percent {
+			rows[i] = append(rows[i], fmt.Sprintf("%.1f %%", percent))
+		}
+	}
+	table(w, head, rows)
 }
 
 // table writes a table in Markdown, its first column to the left. Rows that were not measured (nil) are left out.
