@@ -3,11 +3,11 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,31 +17,51 @@ import (
 // A language is one in which the official clients are run.
 type language struct {
 	name       string   // as `strongroom env --for` knows it
-	secrets    []string // programs that go through all operations
 	credential []string // the program that only opens the vault
 }
 
 func languages(t *testing.T) []language {
 	t.Helper()
-	root, err := filepath.Abs("..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	python := func(script string) []string {
-		return []string{filepath.Join(root, ".tools/python/bin/python"), filepath.Join(root, "e2e/clients/python", script)}
-	}
-	node := func(script string) []string {
-		return []string{"node", "--test-reporter=spec", filepath.Join(program(nodeFolder), script)}
-	}
 	return []language{
-		{"go", goClient("TestSecrets"), goClient("TestCredential")},
-		{"python", python("test_secrets.py"), python("test_credential.py")},
-		{"node", node("secrets.test.js"), node("credential.test.js")},
+		{"go", goClient("TestCredential")},
+		{"python", pythonClient(t, "test_credential.py")},
+		{"node", nodeClient("credential.test.js")},
+	}
+}
+
+// A suite is a program that goes through many operations.
+type suite struct {
+	name     string
+	language string // as `strongroom env --for` knows it
+	program  []string
+}
+
+// suites are the programs of a kind, such as "secrets" or "keys": one for each official client. Python has two.
+func suites(t *testing.T, kind string) []suite {
+	t.Helper()
+	return []suite{
+		{"go", "go", goClient("Test" + strings.ToUpper(kind[:1]) + kind[1:])},
+		{"python", "python", pythonClient(t, "test_"+kind+".py")},
+		{"python-async", "python", pythonClient(t, "test_"+kind+"_async.py")},
+		{"node", "node", nodeClient(kind + ".test.js")},
 	}
 }
 
 func goClient(test string) []string {
 	return []string{program(goClientProgram), "-test.v", "-test.count=1", "-test.run=^" + test + "$"}
+}
+
+func pythonClient(t *testing.T, script string) []string {
+	t.Helper()
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{filepath.Join(root, ".tools/python/bin/python"), filepath.Join(root, "e2e/clients/python", script)}
+}
+
+func nodeClient(script string) []string {
+	return []string{"node", "--test-reporter=spec", filepath.Join(program(nodeFolder), script)}
 }
 
 // A clientRun is one client program in the environment that `strongroom env` makes, changed as a user would change it.
@@ -100,18 +120,36 @@ func shellWords(words []string) string {
 // stranger is an application that no vault knows.
 type stranger struct{ clientID, secret string }
 
-// runSecrets makes two vaults for the program and lets it go through all operations.
-func runSecrets(t *testing.T, s *server, vault string, language string, who stranger, program []string) {
+// runSuites lets the official clients go through the operations of a kind, each with two vaults of its own and with set in
+// its environment. What clients do locally shows nothing about the server, so each operation has to be in the audit
+// log as one that succeeded.
+func runSuites(t *testing.T, s *server, kind string, set map[string]string, operations ...string) {
 	t.Helper()
-	other := vault + "-other"
-	clientRun{
-		server: s, language: language, credential: "secret", program: program,
-		set: map[string]string{
-			"E2E_VAULT": s.url(vault), "E2E_OTHER_VAULT": s.url(other), "E2E_UNKNOWN_VAULT": s.url(unknownVault),
-			"E2E_STRANGER_ID": who.clientID, "E2E_STRANGER_SECRET": who.secret,
-			"E2E_CREDENTIAL": "EnvironmentCredential", "E2E_SECRET_NAME": "plain",
-		},
-	}.do(t)
+	who := s.createStranger(t)
+	all := suites(t, kind)
+	for _, suite := range all {
+		s.createVault(t, "for-"+suite.name, "premium")
+		s.createVault(t, "for-"+suite.name+"-other", "standard")
+	}
+	s.publishHosts(t)
+	for _, suite := range all {
+		t.Run(suite.name, func(t *testing.T) {
+			t.Parallel()
+			vault := "for-" + suite.name
+			env := map[string]string{
+				"E2E_VAULT": s.url(vault), "E2E_OTHER_VAULT": s.url(vault + "-other"), "E2E_UNKNOWN_VAULT": s.url(unknownVault),
+				"E2E_STRANGER_ID": who.clientID, "E2E_STRANGER_SECRET": who.secret,
+			}
+			maps.Copy(env, set)
+			clientRun{server: s, language: suite.language, credential: "secret", program: suite.program, set: env}.do(t)
+			done := s.operations(t, vault)
+			for _, operation := range operations {
+				if done[operation] == 0 {
+					t.Errorf("the audit log has no success of %s", operation)
+				}
+			}
+		})
+	}
 }
 
 // TestSecrets: every operation of the secrets clients, with a client secret, against the server that `strongroom dev`
@@ -119,27 +157,10 @@ func runSecrets(t *testing.T, s *server, vault string, language string, who stra
 func TestSecrets(t *testing.T) {
 	t.Parallel()
 	s := start(t, []string{"--data", filepath.Join(t.TempDir(), "data")}, "dev")
-	who := s.createStranger(t)
-
-	programs := make(map[string]language)
-	for _, l := range languages(t) {
-		programs[l.name] = l
-	}
-	aio := programs["python"]
-	aio.secrets = slices.Clone(aio.secrets)
-	aio.secrets[1] = filepath.Join(filepath.Dir(aio.secrets[1]), "test_secrets_async.py")
-	programs["python-async"] = aio
-	for name := range programs {
-		s.createVault(t, "for-"+name)
-		s.createVault(t, "for-"+name+"-other")
-	}
-	s.publishHosts(t)
-	for name, l := range programs {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			runSecrets(t, s, "for-"+name, l.name, who, l.secrets)
-		})
-	}
+	runSuites(t, s, "secrets", nil,
+		"SecretSet", "SecretGet", "SecretUpdate", "SecretList", "SecretListVersions", "SecretBackup", "SecretRestore",
+		"SecretDelete", "SecretGetDeleted", "SecretListDeleted", "SecretRecover", "SecretPurge",
+	)
 }
 
 // A credentialTest is a credential that needs no change in a program's code.
@@ -154,7 +175,7 @@ type credentialTest struct {
 // domain of its own.
 func TestCredentials(t *testing.T) {
 	t.Parallel()
-	s := startConfigured(t)
+	s := startConfigured(t, configuredDomain, trustCluster, "--vault", configuredVault, "--identity-listen", identityListen)
 	forwardMetadata(t, s)
 	s.publishHosts(t)
 	t.Run("with", func(t *testing.T) {

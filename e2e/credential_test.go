@@ -20,37 +20,42 @@ const (
 	identityListen   = "127.0.0.1:8452"
 )
 
-// A configuredServer is one that was set up with `strongroom init` and an edited configuration.
+// A configuredServer is one that was set up with `strongroom init` and an edited configuration, and the issuer that it trusts
+// with something.
 type configuredServer struct {
 	*server
 	issuer *issuer
 }
 
-func startConfigured(t *testing.T) *configuredServer {
+// A configEdit changes the text of a configuration so that the server trusts the issuer with something.
+type configEdit func(config string, issuer *issuer) string
+
+// startConfigured makes an installation with further flags of init, edits its configuration and starts it.
+func startConfigured(t *testing.T, domain string, edit configEdit, flags ...string) *configuredServer {
 	t.Helper()
 	dir := t.TempDir()
 	config, issuer := filepath.Join(dir, "strongroom.yaml"), startIssuer(t)
-	strongroom(t, "init", "--config", config, "--domain", configuredDomain, "--data", filepath.Join(dir, "data"),
-		"--root-key-file", filepath.Join(dir, "root.key"), "--vault", configuredVault,
-		"--identity-listen", identityListen, "--operations-listen", "-")
-	editConfig(t, config, issuer)
+	strongroom(t, append([]string{
+		"init", "--config", config, "--domain", domain, "--data", filepath.Join(dir, "data"),
+		"--root-key-file", filepath.Join(dir, "root.key"), "--operations-listen", "-",
+	}, flags...)...)
+	raw, err := os.ReadFile(config)
+	if err == nil {
+		err = os.WriteFile(config, []byte(edit(string(raw), issuer)), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	strongroom(t, "serve", "--check", "--config", config)
 	return &configuredServer{server: start(t, []string{"--config", config}, "serve"), issuer: issuer}
 }
 
-// editConfig adds the issuer and the managed-identity endpoints that are off by default.
-func editConfig(t *testing.T, path string, issuer *issuer) {
-	t.Helper()
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+// trustCluster adds the issuer and the managed-identity endpoints that are off by default.
+func trustCluster(config string, issuer *issuer) string {
 	const section = "managedIdentity:\n"
-	text := strings.Replace(string(raw), "\n"+section, fmt.Sprintf("\n%s  insecureIMDS: true\n  arcTokenDirectory: %s\n", section, arcTokens), 1)
-	text += fmt.Sprintf("\nissuers:\n  - issuer: %s\n    ca: %s\n    federationOnly: true\n", issuer.url, issuer.caFile)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	more := fmt.Sprintf("  insecureIMDS: true\n  arcTokenDirectory: %s\n", arcTokens)
+	config = strings.Replace(config, "\n"+section, "\n"+section+more, 1)
+	return config + fmt.Sprintf("\nissuers:\n  - issuer: %s\n    ca: %s\n    federationOnly: true\n", issuer.url, issuer.caFile)
 }
 
 // allCredentials gives the administrator more credentials and returns all kinds.

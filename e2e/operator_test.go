@@ -10,9 +10,9 @@ import (
 // What an operator does with strongroom's own commands before the clients come.
 
 // createVault makes a vault that keeps what was deleted for seven days, for the administrator and the managed identity.
-func (s *server) createVault(t *testing.T, name string) {
+func (s *server) createVault(t *testing.T, name, sku string) {
 	t.Helper()
-	s.command(t, "vault", "create", "--name", name, "--retention-days", "7")
+	s.command(t, "vault", "create", "--name", name, "--sku", sku, "--retention-days", "7")
 }
 
 // createStranger makes an application with a client secret and no rights.

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -129,7 +130,11 @@ func (s *server) inspect(t *testing.T) {
 	s.command(t, "verify")
 	s.command(t, "audit", "verify")
 
-	secrets := map[string]string{"a secret's value": largeValue, "a token": "eyJhbGciOi"}
+	secrets := map[string]string{
+		"a secret's value": largeValue, "a token": "eyJhbGciOi",
+		"an imported key": importedKey, "an imported key in base64": base64.RawURLEncoding.EncodeToString([]byte(importedKey)),
+		"a plaintext": plaintext, "a plaintext in base64": base64.RawURLEncoding.EncodeToString([]byte(plaintext)),
+	}
 	for _, file := range []string{"administrator.json", "managed-identity.json"} {
 		secrets["the secret in "+file] = s.credentials(t, file).Secret
 	}
@@ -159,6 +164,12 @@ func (s *server) inspect(t *testing.T) {
 // largeValue is the beginning of the largest value that the clients store.
 const largeValue = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
 
+// What the clients of keys know too: the AES key that they import, and what they encrypt with all keys.
+const (
+	importedKey = "strongroom-e2e-imported-oct-key!"
+	plaintext   = "32 bytes of nobody else's affair"
+)
+
 // credentials are what the installation left in a file.
 type credentials struct {
 	TenantID string `json:"tenantId"`
@@ -178,25 +189,48 @@ func (s *server) credentials(t *testing.T, file string) (c credentials) {
 	return c
 }
 
-// tokens counts the tokens that were issued, by the endpoint that the audit log names. A line is in it before the client has
-// its token, unlike in the server's output.
-func (s *server) tokens(t *testing.T) map[string]int {
+// An auditEvent is a line of the audit log, as far as it is needed here. A line is in it before the client has its answer,
+// unlike in the server's output.
+type auditEvent struct{ ResourceID, OperationName, OperationVersion, ResultType string }
+
+func (s *server) audit(t *testing.T) (events []auditEvent) {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join(s.dataDir(), "audit", "audit.jsonl"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	issued := make(map[string]int)
 	for line := range strings.Lines(string(raw)) {
-		var event struct{ OperationName, OperationVersion, ResultType string }
+		var event auditEvent
 		if err := json.Unmarshal([]byte(line), &event); err != nil {
 			t.Fatalf("the audit log: %v: %s", err, line)
 		}
+		events = append(events, event)
+	}
+	return events
+}
+
+// tokens counts the tokens that were issued, by the endpoint that the audit log names.
+func (s *server) tokens(t *testing.T) map[string]int {
+	t.Helper()
+	issued := make(map[string]int)
+	for _, event := range s.audit(t) {
 		if event.OperationName == "TokenIssue" && event.ResultType == "Success" {
 			issued[event.OperationVersion]++
 		}
 	}
 	return issued
+}
+
+// operations counts what was done in a vault, by the name that the audit log has for it.
+func (s *server) operations(t *testing.T, vault string) map[string]int {
+	t.Helper()
+	done := make(map[string]int)
+	for _, event := range s.audit(t) {
+		if event.ResultType == "Success" && strings.HasSuffix(event.ResourceID, "/"+strings.ToUpper(vault)) {
+			done[event.OperationName]++
+		}
+	}
+	return done
 }
 
 // url is the address of a vault.

@@ -26,7 +26,7 @@ sum() { sha256sum "$1" | cut -d' ' -f1; }
 
 python_clients() {
 	local lock=$clients/python/requirements.txt
-	if fresh python "$lock" && "$tools/python/bin/python" -c 'import azure.keyvault.secrets'; then return; fi
+	if fresh python "$lock" && "$tools/python/bin/python" -c 'import azure.keyvault.keys, azure.keyvault.secrets'; then return; fi
 	need "Python 3.11 or newer" "python3 -c 'import sys; assert sys.version_info >= (3, 11)'" python3
 	need "the Python module venv" "python3 -c 'import ensurepip, venv'" python3-venv
 	rm -rf "$tools/python"

@@ -89,6 +89,9 @@ class AsyncSecrets(unittest.IsolatedAsyncioTestCase):
         await self.refused(400, "BadParameter", None, self.client.restore_secret_backup(blob[:-1] + bytes([blob[-1] ^ 1])))
         self.assertTrue((await self.other.restore_secret_backup(blob)).id.startswith(OTHER_VAULT))
         self.assertEqual((await self.other.get_secret("backup", stored[0].properties.version)).value, "value 0")
+        await self.client.delete_secret("backup")
+        await self.client.purge_deleted_secret("backup")
+        self.assertEqual((await self.client.restore_secret_backup(blob)).id, stored[1].id)
 
     async def test_principal_without_rights(self):
         async with ClientSecretCredential(
