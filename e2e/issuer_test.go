@@ -78,11 +78,30 @@ func startIssuer(t *testing.T) *issuer {
 // token is what a cluster projects into a pod.
 func (i *issuer) token(t *testing.T) string {
 	t.Helper()
+	return i.sign(t, jwt.Claims{Subject: workload, Audience: jwt.Audience{workloadAudience}})
+}
+
+// attestation is what an attestation authority says about a program: which key was made where the program runs, and
+// whether somebody can look into it.
+func (i *issuer) attestation(t *testing.T, key *rsa.PublicKey, debuggable string) string {
+	t.Helper()
+	keys := []any{jose.JSONWebKey{Key: key, KeyID: "target", Use: "enc"}}
+	return i.sign(t, jwt.Claims{}, map[string]any{
+		"x-ms-runtime": map[string]any{"keys": keys}, "x-ms-sgx-is-debuggable": debuggable,
+	})
+}
+
+// sign makes a token for an hour.
+func (i *issuer) sign(t *testing.T, claims jwt.Claims, more ...any) string {
+	t.Helper()
 	now := time.Now()
-	text, err := jwt.Signed(i.signer).Claims(jwt.Claims{
-		Issuer: i.url, Subject: workload, Audience: jwt.Audience{workloadAudience},
-		IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(now.Add(time.Hour)),
-	}).Serialize()
+	claims.Issuer, claims.Expiry = i.url, jwt.NewNumericDate(now.Add(time.Hour))
+	claims.IssuedAt, claims.NotBefore = jwt.NewNumericDate(now), jwt.NewNumericDate(now)
+	builder := jwt.Signed(i.signer).Claims(claims)
+	for _, c := range more {
+		builder = builder.Claims(c)
+	}
+	text, err := builder.Serialize()
 	if err != nil {
 		t.Fatal(err)
 	}
