@@ -1,0 +1,108 @@
+package api
+
+import (
+	"github.com/strongroom/strongroom/internal/keyvault"
+)
+
+// Shapes of contract §5.
+
+type rotationPolicy struct {
+	ID         string             `json:"id"`
+	Actions    []lifetimeAction   `json:"lifetimeActions"`
+	Attributes rotationAttributes `json:"attributes"`
+}
+
+type lifetimeAction struct {
+	Trigger lifetimeTrigger `json:"trigger"`
+	Action  lifetimeType    `json:"action"`
+}
+
+type lifetimeTrigger struct {
+	AfterCreate  string `json:"timeAfterCreate,omitempty"`
+	BeforeExpiry string `json:"timeBeforeExpiry,omitempty"`
+}
+
+type lifetimeType struct {
+	Type string `json:"type"`
+}
+
+type rotationAttributes struct {
+	ExpiryTime string `json:"expiryTime,omitempty"`
+	Created    int64  `json:"created,omitempty"`
+	Updated    int64  `json:"updated,omitempty"`
+}
+
+func (q *request) rotationPolicy(p keyvault.RotationPolicy) rotationPolicy {
+	id := q.used(keyvault.Used{Name: p.Name, Vault: p.Vault})
+	out := rotationPolicy{
+		ID:         id + "/rotationpolicy",
+		Actions:    make([]lifetimeAction, 0, len(p.Actions)),
+		Attributes: rotationAttributes{p.ExpiryTime, p.Created, p.Updated},
+	}
+	for _, a := range p.Actions {
+		out.Actions = append(out.Actions, lifetimeAction{lifetimeTrigger{a.AfterCreate, a.BeforeExpiry}, lifetimeType{a.Action}})
+	}
+	return out
+}
+
+var (
+	rotateKey         = named((*keyvault.Service).RotateKey, (*request).keyBundle)
+	getRotationPolicy = named((*keyvault.Service).GetRotationPolicy, (*request).rotationPolicy)
+)
+
+func setRotationPolicy(q *request) (response, error) {
+	body, err := q.body()
+	if err != nil {
+		return response{}, err
+	}
+	p, err := readRotationPolicy(body)
+	if err != nil {
+		return response{}, err
+	}
+	p, err = q.h.cfg.Service.SetRotationPolicy(q.ctx, q.caller, q.vault, q.params.name, p)
+	return reply(q, p, err, (*request).rotationPolicy)
+}
+
+func readRotationPolicy(body object) (p keyvault.RotationPolicy, err error) {
+	attributes, _, err := body.object("attributes")
+	if err != nil {
+		return p, err
+	}
+	if p.ExpiryTime, err = attributes.textOrNone("expiryTime"); err != nil {
+		return p, err
+	}
+	actions, err := body.objects("lifetimeActions")
+	if err != nil {
+		return p, err
+	}
+	for _, o := range actions {
+		a, err := readLifetimeAction(o)
+		if err != nil {
+			return p, err
+		}
+		p.Actions = append(p.Actions, a)
+	}
+	return p, nil
+}
+
+func readLifetimeAction(o object) (a keyvault.LifetimeAction, err error) {
+	trigger, _, err := o.object("trigger")
+	if err != nil {
+		return a, err
+	}
+	if a.AfterCreate, err = trigger.textOrNone("timeAfterCreate"); err != nil {
+		return a, err
+	}
+	if a.BeforeExpiry, err = trigger.textOrNone("timeBeforeExpiry"); err != nil {
+		return a, err
+	}
+	action, ok, err := o.object("action")
+	if err != nil {
+		return a, err
+	}
+	if !ok {
+		return a, o.missing("action")
+	}
+	a.Action, err = action.required("type")
+	return a, err
+}
