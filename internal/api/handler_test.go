@@ -32,6 +32,11 @@ type testHandler struct {
 // newHandler returns a handler with one vault, named "test".
 func newHandler(tb testing.TB, tier keyvault.Tier) *testHandler {
 	tb.Helper()
+	return newHandlerOn(tb, tier, hsm.NewSoftware(hsm.SoftwareConfig{}))
+}
+
+func newHandlerOn(tb testing.TB, tier keyvault.Tier, provider hsm.Provider) *testHandler {
+	tb.Helper()
 	ctx, dir := tb.Context(), tb.TempDir()
 	must := func(err error) {
 		tb.Helper()
@@ -54,7 +59,7 @@ func newHandler(tb testing.TB, tier keyvault.Tier) *testHandler {
 		}
 	})
 	h := &testHandler{}
-	h.service, err = keyvault.Open(ctx, keyvault.Config{DB: db, Audit: log, HSM: hsm.NewSoftware(hsm.SoftwareConfig{})})
+	h.service, err = keyvault.Open(ctx, keyvault.Config{DB: db, Audit: log, HSM: provider})
 	must(err)
 	directory, err := identity.Open(ctx, identity.Config{DB: db})
 	must(err)

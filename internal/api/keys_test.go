@@ -2,12 +2,14 @@ package api_test
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -22,6 +24,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/strongroom/strongroom/internal/api"
+	"github.com/strongroom/strongroom/internal/hsm"
 	"github.com/strongroom/strongroom/internal/keyvault"
 	"github.com/strongroom/strongroom/internal/keywrap"
 	"github.com/strongroom/strongroom/strongroomtest"
@@ -49,6 +52,53 @@ func TestRandomBytes(t *testing.T) {
 	}
 	if status, answer := h.do(t, "POST", "/keys/k/create", `{"kty":"EC"}`); status != http.StatusOK || !strings.Contains(answer, `"kty":"EC-HSM"`) {
 		t.Errorf("a key of a managed HSM: %d %s", status, answer)
+	}
+}
+
+// A failing provider makes no keys, and those that it has do not sign.
+type failing struct {
+	*hsm.Software
+	err error
+}
+
+func (f failing) Generate(context.Context, hsm.Spec) (hsm.New, error) { return hsm.New{}, f.err }
+
+func (f failing) Open(ctx context.Context, spec hsm.Spec, blob []byte) (hsm.Key, error) {
+	key, err := f.Software.Open(ctx, spec, blob)
+	return failingKey{key, f.err}, err
+}
+
+type failingKey struct {
+	hsm.Key
+	err error
+}
+
+func (k failingKey) Sign(context.Context, hsm.Algorithm, []byte) ([]byte, error) { return nil, k.err }
+
+// TestProviderFails: what goes wrong inside is nobody's business outside, and who comes when it is busy may come again.
+func TestProviderFails(t *testing.T) {
+	t.Parallel()
+	sign := `{"alg":"ES256","value":"` + encode(make([]byte, 32)) + `"}`
+	for _, e := range []struct {
+		err    error
+		status int
+		text   string
+	}{
+		{errors.New("slot 4 with the PIN 1234 is gone"), http.StatusInternalServerError, "InternalServerError"},
+		{fmt.Errorf("in slot 4: %w", hsm.ErrBusy), http.StatusTooManyRequests, "Throttled"},
+		{context.DeadlineExceeded, http.StatusServiceUnavailable, "in time"},
+	} {
+		h := newHandlerOn(t, keyvault.Standard, failing{hsm.NewSoftware(hsm.SoftwareConfig{}), e.err})
+		h.importKey(t, "P-256", "EC")
+		for path, body := range map[string]string{"/keys/k/create": `{"kty":"EC"}`, "/keys/P-256/sign": sign, "/keys/P-256/rotate": ""} {
+			w := h.send(t, "POST", path, h.token, body)
+			if w.Code != e.status || !strings.Contains(w.Body.String(), e.text) || strings.Contains(w.Body.String(), "slot") {
+				t.Errorf("%s, %v: %d %s", path, e.err, w.Code, w.Body)
+			}
+			if again := w.Header().Get("Retry-After"); (again != "") != (w.Code == http.StatusTooManyRequests) {
+				t.Errorf("%s, %v: Retry-After: %q", path, e.err, again)
+			}
+		}
 	}
 }
 
