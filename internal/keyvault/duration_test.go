@@ -84,7 +84,7 @@ func TestRotationHasRoom(t *testing.T) {
 		{ExpiryTime: "P2Y", Actions: []LifetimeAction{{Action: ActionRotate, AfterCreate: "P24M"}}},
 		{ExpiryTime: "P100Y", Actions: []LifetimeAction{{Action: ActionRotate, BeforeExpiry: "P1210M"}}},
 	}
-	for range 40_000 {
+	for range 12_000 {
 		a := LifetimeAction{Action: ActionRotate}
 		if *[]*string{&a.AfterCreate, &a.BeforeExpiry}[rng.IntN(2)] = draw(); rng.IntN(4) == 0 {
 			life, err := parsePeriod(draw()) // about as long as the trigger
@@ -113,7 +113,7 @@ func TestRotationHasRoom(t *testing.T) {
 				time.Unix(expires, 0).UTC(), time.Unix(at, 0).UTC())
 		}
 	}
-	if accepted < 1000 {
+	if accepted < 500 {
 		t.Errorf("only %d policies were accepted", accepted)
 	}
 }

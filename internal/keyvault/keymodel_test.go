@@ -134,12 +134,13 @@ type keyHistory struct {
 	vault, resource string
 	tier            Tier
 	faulty          bool
+	uses            int // that succeeded
 }
 
 func TestRandomKeyHistories(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(9) {
-		tier := []Tier{Premium, ManagedHSM, Standard}[seed/2%3]
+	for seed := range uint64(6) {
+		tier := []Tier{Premium, ManagedHSM, Standard}[seed/2]
 		t.Run(fmt.Sprint("seed", seed, " ", tier), func(t *testing.T) {
 			t.Parallel()
 			h := &keyHistory{player: newPlayer(t, newBench(t), seed), vault: "keys", tier: tier, faulty: seed%2 == 1}
@@ -741,7 +742,7 @@ func (h *keyHistory) stepUse(name string) {
 	}
 	if h.refused(operation, err, h.mayUse(v, operation)) {
 		h.same("used version", used.Version, v.Version)
-		if len(v.proofs) < 4 {
+		if h.uses++; len(v.proofs) < 4 {
 			v.proofs = append(v.proofs, p)
 		}
 	}
@@ -788,7 +789,6 @@ func (h *keyHistory) stepProve(name string) {
 
 // proveAll allows every version everything and has it undo all that it ever did.
 func (h *keyHistory) proveAll() {
-	proofs := 0
 	for name, k := range h.keys {
 		if k.deleted != 0 {
 			continue
@@ -805,11 +805,10 @@ func (h *keyHistory) proveAll() {
 				if ok, err := h.prove(name, v.Version, p); !ok || err != nil {
 					h.Errorf("version %s of %s cannot %s with %s what it did: %v", v.Version, name, p.undo, p.alg, err)
 				}
-				proofs++
 			}
 		}
 	}
-	if proofs == 0 && len(h.keys) > 2 {
+	if h.uses == 0 {
 		h.Error("no key has done anything, so the test is about nothing")
 	}
 }
