@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 )
 
@@ -17,14 +19,30 @@ type build struct {
 	tagged  bool // with openssl
 }
 
-// thisBuild is the program that runs.
-func thisBuild() (build, error) {
-	self, err := os.Executable()
-	return build{name: "default", program: self}, err
-}
-
 // opensslTag is the build tag under which the server can compute with OpenSSL's library.
 const opensslTag = "openssl"
+
+func newBuild(program string, tagged bool) build {
+	if tagged {
+		return build{"tag " + opensslTag, program, true}
+	}
+	return build{"default", program, false}
+}
+
+// thisBuild is the program that runs. With the tag, it measures such a server only.
+func thisBuild() (build, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return build{}, err
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return build{}, errors.New("the program does not know how it was built")
+	}
+	return newBuild(self, slices.ContainsFunc(info.Settings, func(s debug.BuildSetting) bool {
+		return s.Key == "-tags" && slices.Contains(strings.Split(s.Value, ","), opensslTag)
+	})), nil
+}
 
 // buildWithOpenSSL compiles this program again, with the tag. It needs the folder of the sources, which is where `go run
 // ./bench` is called. If the machine does not have what such a build needs, there is a reason and no error.
@@ -34,7 +52,7 @@ func buildWithOpenSSL(ctx context.Context, dir string) (b build, missing string,
 	}
 	program := filepath.Join(dir, "bench-"+opensslTag)
 	_, err = output(exec.CommandContext(ctx, "go", "build", "-tags", opensslTag, "-o", program, "github.com/strongroom/strongroom/bench"))
-	return build{"tag " + opensslTag, program, true}, "", err
+	return newBuild(program, true), "", err
 }
 
 // missingForOpenSSL says what a build with the tag lacks here.

@@ -72,19 +72,22 @@ func ratio(a, b float64) string {
 }
 
 func (k *keyBench) reportPrimitives(w *strings.Builder) {
+	head := []string{"library by itself, per CPU second", "Go"}
+	if k.program != "" {
+		head = append(head, k.version)
+	}
 	var rows [][]string
 	for _, p := range k.primitives {
-		openssl := ""
-		if p.openssl.perCPUSecond > 0 {
-			openssl = thousands(p.openssl.perCPUSecond)
+		row := []string{p.name, thousands(p.native.perCPUSecond)}
+		switch {
+		case p.openssl.perCPUSecond > 0:
+			row = append(row, thousands(p.openssl.perCPUSecond))
+		case k.program != "":
+			row = append(row, "")
 		}
-		rows = append(rows, []string{p.name, thousands(p.native.perCPUSecond), openssl})
+		rows = append(rows, row)
 	}
-	head := "openssl speed"
-	if k.version != "" {
-		head = k.version
-	}
-	table(w, []string{"library by itself, per CPU second", "Go", head}, rows)
+	table(w, head, rows)
 }
 
 func (k *keyBench) reportMaking(w *strings.Builder) {

@@ -227,8 +227,11 @@ func (b *benchmark) keys(ctx context.Context) (*keyBench, error) {
 	return k, nil
 }
 
-// tag starts a server with the tag openssl, if this machine can build one.
+// tag starts a server with the tag openssl, too, if this machine can build one.
 func (b *benchmark) tag(ctx context.Context, k *keyBench) error {
+	if b.build.tagged {
+		return nil
+	}
 	b.say("building a server with the tag %s", opensslTag)
 	tagged, missing, err := buildWithOpenSSL(ctx, b.dir)
 	if k.missing = missing; missing != "" {
