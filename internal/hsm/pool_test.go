@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // A job is a computation that ends when the test says so.
@@ -43,7 +44,9 @@ func isOpen(c <-chan struct{}) bool {
 func TestPool(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p, ctx := newPool(1, 1), t.Context()
+		p := newPool(1, 1)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
 		first, second := newJob(), newJob()
 		firstDone := start(ctx, p, first)
 		<-first.started
@@ -67,6 +70,35 @@ func TestPool(t *testing.T) {
 		want := errors.New("what f returns")
 		if n, err := compute(ctx, p, func() (int, error) { return 3, want }); n != 3 || !errors.Is(err, want) {
 			t.Errorf("%d, %v", n, err)
+		}
+	})
+}
+
+// A request waits for a part of its time and is told to come back; a job waits for its turn, even if there is no place left.
+func TestPoolPatience(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(1, 1)
+		running, patient := newJob(), newJob()
+		runningDone := start(t.Context(), p, running)
+		<-running.started
+		begin := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		hasty := start(ctx, p, newJob())
+		synctest.Wait()
+		patientDone := start(t.Context(), p, patient)
+		if err := <-hasty; !errors.Is(err, ErrBusy) {
+			t.Errorf("a request that waited got %v", err)
+		}
+		if waited := time.Since(begin); waited != time.Minute/patience {
+			t.Errorf("it waited for %v", waited)
+		}
+		running.end <- 1
+		<-patient.started
+		patient.end <- 2
+		if err := errors.Join(<-runningDone, <-patientDone); err != nil {
+			t.Error(err)
 		}
 	})
 }
@@ -123,7 +155,9 @@ func TestPoolAbandoned(t *testing.T) {
 		if !isOpen(next.started) {
 			t.Error("two at a time with one worker")
 		}
-		if _, err := compute(t.Context(), p, newJob().run); !errors.Is(err, ErrBusy) {
+		hasty, cancelHasty := context.WithTimeout(t.Context(), time.Hour)
+		defer cancelHasty()
+		if _, err := compute(hasty, p, newJob().run); !errors.Is(err, ErrBusy) {
 			t.Errorf("with one running and one waiting: %v", err)
 		}
 		abandoned.end <- 1
@@ -138,7 +172,9 @@ func TestPoolAbandoned(t *testing.T) {
 // While all workers make RSA keys and the queue is full, everything else goes on.
 func TestBusy(t *testing.T) {
 	t.Parallel()
-	s, ctx := NewSoftware(SoftwareConfig{Workers: 1, Queue: 1}), t.Context()
+	s := NewSoftware(SoftwareConfig{Workers: 1, Queue: 1})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
 	made, err := s.Generate(ctx, Spec{Type: RSA, Bits: 2048})
 	if err != nil {
 		t.Fatal(err)

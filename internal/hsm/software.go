@@ -21,7 +21,8 @@ type SoftwareConfig struct {
 	// the processors if 0, so that the other half does everything else.
 	Workers int
 
-	// Queue is how many callers may wait for one of them to be free before further ones get ErrBusy: 32 if 0.
+	// Queue is how many callers may wait for one of them to be free before further ones get ErrBusy: 32 if 0. Nobody whose
+	// context has a deadline waits for longer than a quarter of what is left; callers without one wait for their turn.
 	Queue int
 }
 
