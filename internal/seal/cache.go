@@ -3,6 +3,7 @@ package seal
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/strongroom/strongroom/internal/store"
@@ -86,4 +87,16 @@ func (c *Cache[T]) put(key string, entry cached[T]) {
 	}
 	c.entries[key] = entry
 	c.size += cost
+}
+
+// Forget drops what is remembered of the records whose keys begin with prefix.
+func (c *Cache[T]) Forget(prefix string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, old := range c.entries {
+		if strings.HasPrefix(key, prefix) {
+			c.size -= old.cost(key)
+			delete(c.entries, key)
+		}
+	}
 }
