@@ -44,33 +44,42 @@ func openGCM(t testing.TB, key []byte, m Message) []byte {
 	return opened
 }
 
-// use does one thing with the key k of a vault, with an algorithm that fits it.
-func (b *bench) use(t testing.TB, vault, version, operation string) (Used, error) {
+// octKey is a key with which a vault can do everything, and the test too.
+var octKey = bytes.Repeat([]byte("key "), 8)
+
+// sealGCM encrypts as a vault does with octKey.
+func sealGCM(t testing.TB, text []byte) Message {
 	t.Helper()
-	ctx, m := t.Context(), Message{Value: make([]byte, 32)}
-	var (
-		used Used
-		err  error
-	)
+	block, err := aes.NewCipher(octKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	iv := make([]byte, aead.NonceSize())
+	sealed := aead.Seal(nil, iv, text, nil)
+	return Message{Value: sealed[:len(text)], Tag: sealed[len(text):], IV: iv}
+}
+
+// use does one thing with the key k of a vault, which is octKey.
+func (b *bench) use(t testing.TB, vault, version, operation string) (used Used, err error) {
+	t.Helper()
+	ctx, text := t.Context(), make([]byte, 32)
 	switch operation {
 	case "sign":
-		_, used, err = b.Sign(ctx, admin, vault, "k", version, "RS256", m.Value)
+		_, used, err = b.Sign(ctx, admin, vault, "k", version, "HS256", text)
 	case "verify":
-		_, used, err = b.Verify(ctx, admin, vault, "k", version, "RS256", m.Value, make([]byte, 256))
+		_, used, err = b.Verify(ctx, admin, vault, "k", version, "HS256", text, text)
 	case "encrypt":
-		_, used, err = b.Encrypt(ctx, admin, vault, "k", version, "RSA-OAEP", m)
+		_, used, err = b.Encrypt(ctx, admin, vault, "k", version, "A256GCM", Message{Value: text})
 	case "wrapKey":
-		_, used, err = b.Wrap(ctx, admin, vault, "k", version, "RSA-OAEP", m)
-	case "decrypt", "unwrapKey":
-		m.Value, err = rsa.EncryptOAEP(sha1.New(), rand.Reader, &rsaKey().PublicKey, m.Value, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if operation == "decrypt" {
-			_, used, err = b.Decrypt(ctx, admin, vault, "k", version, "RSA-OAEP", m)
-		} else {
-			_, used, err = b.Unwrap(ctx, admin, vault, "k", version, "RSA-OAEP", m)
-		}
+		_, used, err = b.Wrap(ctx, admin, vault, "k", version, "A256GCM", Message{Value: text})
+	case "decrypt":
+		_, used, err = b.Decrypt(ctx, admin, vault, "k", version, "A256GCM", sealGCM(t, text))
+	case "unwrapKey":
+		_, used, err = b.Unwrap(ctx, admin, vault, "k", version, "A256GCM", sealGCM(t, text))
 	default:
 		t.Fatalf("nobody can %s", operation)
 	}
@@ -80,7 +89,7 @@ func (b *bench) use(t testing.TB, vault, version, operation string) (Used, error
 // TestUseRules has each rule alone, for each use, at the edges of its times.
 func TestUseRules(t *testing.T) {
 	t.Parallel()
-	b, ctx := newBench(t), t.Context()
+	b, ctx := newKeyBench(t), t.Context()
 	now := b.clock().Unix()
 	leeway := int64(clockLeeway / time.Second)
 	all := []string{"encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"}
@@ -91,7 +100,7 @@ func TestUseRules(t *testing.T) {
 		allowed    []string
 		kind       Kind // for the others
 	}{
-		"usual":              {Attributes{}, nil, all, 0},
+		"usual":              {Attributes{}, all, all, 0},
 		"disabled":           {Attributes{Enabled: new(bool)}, nil, nil, Disabled},
 		"disabled and gone":  {Attributes{Enabled: new(bool), Expires: new(int64(1))}, []string{}, nil, Disabled},
 		"valid from now":     {Attributes{NotBefore: new(now)}, nil, all, 0},
@@ -106,16 +115,15 @@ func TestUseRules(t *testing.T) {
 		"wraps":              {Attributes{}, []string{"wrapKey", "unwrapKey"}, []string{"wrapKey", "unwrapKey"}, OperationForbidden},
 	} {
 		t.Run(name, func(t *testing.T) {
-			k := b.take(t, "vault", "k", ImportKeyParams{
-				Type: "RSA", Private: rsaMembers(rsaKey()), Attributes: c.attributes, Operations: c.operations,
-			})
-			if c.operations != nil {
-				if _, err := b.UpdateKey(ctx, admin, "vault", "k", "", UpdateKeyParams{Operations: c.operations}); err != nil {
-					t.Fatal(err)
-				}
+			k := b.take(t, "premium", "k", ImportKeyParams{Type: "oct-HSM", Private: PrivateKey{K: octKey}, Attributes: c.attributes})
+			if c.operations == nil {
+				c.operations = all
+			}
+			if _, err := b.UpdateKey(ctx, admin, "premium", "k", "", UpdateKeyParams{Operations: c.operations}); err != nil {
+				t.Fatal(err)
 			}
 			for _, operation := range all {
-				used, err := b.use(t, "vault", k.Version, operation)
+				used, err := b.use(t, "premium", k.Version, operation)
 				if want := (Used{Name: "k", Version: k.Version, Vault: k.Vault}); used != want {
 					t.Errorf("%s used %+v, want %+v", operation, used, want)
 				}
@@ -134,22 +142,23 @@ func TestUseRules(t *testing.T) {
 // TestUsedVersion uses versions by name and the current one without.
 func TestUsedVersion(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newKeyBench(t)
+	all := []string{"encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"}
 	again := func() Key {
-		return b.take(t, "vault", "k", ImportKeyParams{Type: "RSA", Private: rsaMembers(rsaKey())})
+		return b.take(t, "premium", "k", ImportKeyParams{Type: "oct-HSM", Private: PrivateKey{K: octKey}, Operations: all})
 	}
 	first := again()
 	second := again()
-	for _, operation := range []string{"encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"} {
+	for _, operation := range all {
 		for version, want := range map[string]string{
 			"": second.Version, first.Version: first.Version, strings.ToUpper(second.Version): second.Version,
 		} {
-			if used, err := b.use(t, "vault", version, operation); err != nil || used.Version != want {
+			if used, err := b.use(t, "premium", version, operation); err != nil || used.Version != want {
 				t.Errorf("%s with %q used %q, want %q; %v", operation, version, used.Version, want, err)
 			}
 		}
 		for _, version := range []string{"x", newID()} {
-			_, err := b.use(t, "vault", version, operation)
+			_, err := b.use(t, "premium", version, operation)
 			wantKind(t, err, NotFound)
 		}
 	}
