@@ -110,6 +110,15 @@ func onWire(err error) *wireError {
 	return errInternal
 }
 
+// retryAfter is when a throttled request may succeed, in seconds. Making a key takes some.
+func retryAfter(err error) string {
+	var refused *keyvault.Error
+	if errors.As(err, &refused) && refused.Kind == keyvault.Busy {
+		return "5"
+	}
+	return "1"
+}
+
 // refusal is the answer to an error, with the headers that belong to its status.
 func (q *request) refusal(err error) response {
 	e := onWire(err)
@@ -118,7 +127,7 @@ func (q *request) refusal(err error) response {
 	case http.StatusUnauthorized:
 		h["WWW-Authenticate"] = []string{q.challenge()}
 	case http.StatusTooManyRequests:
-		h["Retry-After"] = []string{"1"}
+		h["Retry-After"] = []string{retryAfter(err)}
 	case http.StatusMethodNotAllowed:
 		var method *methodError
 		if errors.As(err, &method) {

@@ -278,7 +278,7 @@ func (s *Service) restoreObject(ctx context.Context, caller *identity.Caller, va
 		if err != nil {
 			return err
 		}
-		rec, err := s.loadVersion(tx, o.ID, o.Current)
+		rec, err := s.current(tx, &o)
 		if err != nil {
 			return err
 		}

@@ -245,7 +245,7 @@ const (
 func (p *CreateKeyParams) spec(kty hsm.KeyType) (hsm.Spec, error) {
 	spec := hsm.Spec{Type: kty}
 	const maxBits, maxExponent = 1 << 16, 1<<31 - 1
-	if p.Bits < 0 || p.Bits > maxBits || p.Exponent < 0 || p.Exponent > maxExponent {
+	if kty != hsm.EC && (p.Bits < 0 || p.Bits > maxBits || p.Exponent < 0 || p.Exponent > maxExponent) {
 		return spec, badParameter("The key size or the public exponent is out of range.")
 	}
 	switch kty {
@@ -318,9 +318,9 @@ func (s *Service) CreateKey(ctx context.Context, caller *identity.Caller, vault,
 	if err != nil {
 		return Key{}, err
 	}
-	made, err := s.hsm.Generate(ctx, spec)
+	made, err := s.generate(ctx, caller, spec)
 	if err != nil {
-		return Key{}, refusedKey(err)
+		return Key{}, err
 	}
 	key := s.newKeyRecord(made, inHSM, p.Exportable)
 	if err := key.setOperations(p.Operations); err != nil {
@@ -355,9 +355,17 @@ func (s *Service) addKey(ctx context.Context, caller *identity.Caller, vault str
 		if err != nil {
 			return err
 		}
-		if o.Release, err = v.releaseOf(o, key.HSM, key.Exportable, policy); err != nil {
+		next, err := v.releaseOf(o, key.HSM, key.Exportable, policy)
+		if err != nil {
 			return err
 		}
+		// The policy is that of all versions. Who may make one may not thereby release the others.
+		if o.Release != nil && !o.Release.same(next) {
+			if _, err := s.authorize(tx, caller, vault, KeyUpdate); err != nil {
+				return err
+			}
+		}
+		o.Release = next
 		err = s.putVersion(tx, v, KeyKind, o, &rec, blob)
 		out = found{v, o, &rec}.key()
 		return err
@@ -398,16 +406,16 @@ func (s *Service) ImportKey(ctx context.Context, caller *identity.Caller, vault,
 	if err != nil {
 		return Key{}, err
 	}
-	var taken hsm.New
-	if p.Transfer != nil {
-		taken, err = s.hsm.ImportWrapped(ctx, kek, kty, blob.Ciphertext)
-	} else {
+	taken, err := s.make(caller, kty, func() (hsm.New, error) {
+		if p.Transfer != nil {
+			return s.hsm.ImportWrapped(ctx, kek, kty, blob.Ciphertext)
+		}
 		private := p.Private
 		private.Type, private.Curve = kty, hsm.Curve(p.Curve)
-		taken, err = s.hsm.Import(ctx, private)
-	}
+		return s.hsm.Import(ctx, private)
+	})
 	if err != nil {
-		return Key{}, refusedKey(err)
+		return Key{}, err
 	}
 	if p.Curve != "" && string(taken.Spec.Curve) != p.Curve {
 		return Key{}, badParameter("The imported key is of another curve than the request says.")
@@ -443,8 +451,8 @@ func (s *Service) transferKey(ctx context.Context, r store.Reader, v *vaultRecor
 		return nil, blob, badParameter("The key that the transfer file (key_hsm) names is no key-exchange key: that is a key of "+
 			"the type RSA-HSM whose only operation is %s.", importOnly)
 	}
-	if f.rec.Disabled {
-		return nil, blob, disabled(KeyKind, importOnly)
+	if err := s.mayUse(f.rec, cryptoUse{keyOp: importOnly, old: true}); err != nil { // to unwrap, whenever that is
+		return nil, blob, err
 	}
 	kek, err := s.openKey(ctx, r, f)
 	return kek, blob, err
@@ -452,10 +460,15 @@ func (s *Service) transferKey(ctx context.Context, r store.Reader, v *vaultRecor
 
 // openKey returns the key of a version, opened; it stays open in a bounded cache.
 func (s *Service) openKey(ctx context.Context, r store.Reader, f found) (hsm.Key, error) {
+	var refused *hsm.Error
 	key, err := s.keys.Load(r, valueKey(f.o.ID, f.rec.Version), func(blob []byte) (*hsm.Key, error) {
 		key, err := s.hsm.Open(ctx, f.rec.Key.spec(), blob)
+		errors.As(err, &refused)
 		return &key, err
 	})
+	if refused != nil { // the record is good, but the provider, as it runs, has no such keys
+		return nil, refusedKey(refused)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -507,7 +520,8 @@ func (s *Service) UpdateKey(ctx context.Context, caller *identity.Caller, vault,
 			if version != "" {
 				return badParameter("AKV.SKR.1016: Key Release Policy can only be set on versionless key.")
 			}
-			if o.Release, err = v.releaseOf(&o, key.HSM, key.Exportable, p.ReleasePolicy); err != nil {
+			some := key.Exportable || o.Release != nil // there are versions that it is for, if not this one
+			if o.Release, err = v.releaseOf(&o, key.HSM || o.Release != nil, some, p.ReleasePolicy); err != nil {
 				return err
 			}
 		}

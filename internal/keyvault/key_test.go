@@ -1,6 +1,7 @@
 package keyvault
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -516,7 +517,7 @@ func TestManagedKey(t *testing.T) {
 		t.Error(err)
 	}
 	b.advance(modelRetention * 1e9)
-	if n, err := b.ActOnDue(ctx); n != 1 || err != nil { // what the certificate's owner deletes is purged in time
+	if n, err := b.ActOnDue(ctx, everything); n != 1 || err != nil { // what the certificate's owner deletes is purged in time
 		t.Errorf("purged %d, %v", n, err)
 	}
 }
@@ -569,6 +570,32 @@ func TestUpdateKey(t *testing.T) {
 	wantKind(t, err, NotFound)
 	_, err = b.UpdateKey(ctx, admin, "premium", "none", "", UpdateKeyParams{})
 	wantKind(t, err, NotFound)
+}
+
+// TestReleasePolicyOfKey: the policy belongs to the key, and its exportable versions show it.
+func TestReleasePolicyOfKey(t *testing.T) {
+	t.Parallel()
+	b, ctx := newKeyBench(t), t.Context()
+	first := b.create(t, "premium", "k", CreateKeyParams{Type: "EC-HSM", Exportable: true, ReleasePolicy: &ReleasePolicy{Data: []byte(anyPolicy)}})
+	second := b.create(t, "premium", "k", CreateKeyParams{Type: "EC"})
+	if first.ReleasePolicy == nil || second.ReleasePolicy != nil || second.Exportable {
+		t.Errorf("policies %+v, %+v", first.ReleasePolicy, second.ReleasePolicy)
+	}
+	other := &ReleasePolicy{Data: bytes.Replace([]byte(anyPolicy), []byte(`"x"`), []byte(`"y"`), 1), Immutable: true}
+	third := b.create(t, "premium", "k", CreateKeyParams{Type: "EC-HSM", Exportable: true, ReleasePolicy: other})
+	got, err := b.GetKey(ctx, admin, "premium", "k", first.Version)
+	if err != nil || !gocmp.Equal(got.ReleasePolicy, third.ReleasePolicy) || !bytes.Contains(got.ReleasePolicy.Data, []byte(`"y"`)) {
+		t.Errorf("the first version's policy is %+v, %v", got.ReleasePolicy, err)
+	}
+	b.refused(t, BadParameter, func() error { // it is immutable now
+		_, err := b.CreateKey(ctx, admin, "premium", "k", CreateKeyParams{Type: "EC-HSM", Exportable: true, ReleasePolicy: &ReleasePolicy{Data: []byte(anyPolicy)}})
+		return err
+	})
+	other.Immutable = false
+	b.without(t, func() {
+		_, err := b.UpdateKey(ctx, admin, "premium", "k", "", UpdateKeyParams{ReleasePolicy: other})
+		wantKind(t, err, BadParameter)
+	})
 }
 
 // keyActs is one call of each method for keys, on the key "k" of a vault.
@@ -658,3 +685,20 @@ func TestRandomBytes(t *testing.T) {
 }
 
 var _ hsm.Provider = (*puppet)(nil)
+
+// TestPolicyOfOlderVersions: the policy is the whole key's, so it can be changed while the current version is not exportable.
+func TestPolicyOfOlderVersions(t *testing.T) {
+	t.Parallel()
+	b, ctx := newKeyBench(t), t.Context()
+	first := b.create(t, "premium", "k", CreateKeyParams{Type: "EC-HSM", Exportable: true, ReleasePolicy: &ReleasePolicy{Data: []byte(anyPolicy)}})
+	b.create(t, "premium", "k", CreateKeyParams{Type: "EC"})
+	other := &ReleasePolicy{Data: bytes.Replace([]byte(anyPolicy), []byte(`"x"`), []byte(`"y"`), 1)}
+	k, err := b.UpdateKey(ctx, admin, "premium", "k", "", UpdateKeyParams{ReleasePolicy: other})
+	if err != nil || k.ReleasePolicy != nil {
+		t.Fatalf("a new policy for the older version: %v, %v", k.ReleasePolicy, err)
+	}
+	k, err = b.GetKey(ctx, admin, "premium", "k", first.Version)
+	if err != nil || !bytes.Contains(k.ReleasePolicy.Data, []byte(`"y"`)) {
+		t.Errorf("%v, %v", k.ReleasePolicy, err)
+	}
+}

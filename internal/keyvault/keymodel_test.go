@@ -34,7 +34,7 @@ type modelKey struct {
 	versions           []*modelKeyVersion
 	deleted            int64 // 0: live
 	policy             RotationPolicy
-	notified           string // the version of whose expiry notice was given
+	notified           notice // the last one that was given
 	rotateAt, notifyAt int64  // 0: never
 }
 
@@ -94,7 +94,7 @@ func (k *modelKey) plan(now int64) {
 		case v.Expires == nil:
 		case a.Action == ActionRotate:
 			k.rotateAt = *v.Expires - days(a.BeforeExpiry)
-		case k.notified != v.Version && *v.Expires > now:
+		case k.notified != notice{v.Version, *v.Expires} && *v.Expires > now:
 			k.notifyAt = *v.Expires - days(a.BeforeExpiry)
 		}
 	}
@@ -399,7 +399,6 @@ func forRSA(name string) bool { return name == "c-1" }
 
 func (h *keyHistory) stepCreate(name string) {
 	if forRSA(name) {
-		h.stepImport(name)
 		return
 	}
 	p := kinds[h.rng.IntN(len(kinds))]
@@ -593,7 +592,7 @@ func (h *keyHistory) stepRestore(string) {
 		return h.RestoreKey(h.Context(), admin, h.vault, b.blob)
 	}, func(_ *modelKey, made Key) *modelKey {
 		k := b.key.clone()
-		if k.notified = ""; made.Version != "" && made.Version == k.current().Version {
+		if k.notified = (notice{}); made.Version != "" && made.Version == k.current().Version {
 			h.same("restore", made, k.current().Key)
 		}
 		k.plan(h.unix())
@@ -839,7 +838,7 @@ func (h *keyHistory) dueNow() (out []modelDue) {
 func (h *keyHistory) stepTime(string) {
 	h.advance([]time.Duration{time.Second, time.Minute, time.Hour, day, 3 * day, 9 * day}[h.rng.IntN(6)])
 	for {
-		n, err := h.ActOnDue(h.Context())
+		n, err := h.ActOnDue(h.Context(), everything)
 		if err != nil && !failed(err) {
 			h.Fatal(err)
 		}
@@ -862,8 +861,11 @@ func (h *keyHistory) stepTime(string) {
 				}
 				h.rotated(k, made)
 			case d.what == "notify" && k.notifyAt == d.at:
-				k.notified = k.current().Version
-				h.events = append(h.events, modelEvent{h.unix(), k.notified})
+				v := k.current()
+				k.notified = notice{v.Version, *v.Expires}
+				if *v.Expires > h.unix() {
+					h.events = append(h.events, modelEvent{h.unix(), v.Version})
+				}
 				k.plan(h.unix())
 			}
 		}

@@ -67,6 +67,7 @@ type Service struct {
 	hsm   hsm.Provider
 	now   func() time.Time
 
+	making   making
 	release  ReleaseConfig
 	releaser atomic.Pointer[release.Signer] // nil until it is needed
 
@@ -89,6 +90,7 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 		audit:    cfg.Audit,
 		hsm:      cfg.HSM,
 		release:  cfg.Release,
+		making:   making{inFlight: make(map[string]int)},
 		now:      cfg.Now,
 		vaults:   seal.NewCache[vaultRecord](1 << 20),
 		objects:  seal.NewCache[objectRecord](8 << 20),

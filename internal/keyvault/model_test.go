@@ -371,7 +371,7 @@ func (h *history) stepTime() {
 	h.advance(time.Duration(h.rng.IntN(48)) * time.Hour)
 	h.model.now = h.clock().Unix()
 	for {
-		if _, err := h.ActOnDue(h.Context()); err == nil {
+		if _, err := h.ActOnDue(h.Context(), everything); err == nil {
 			break
 		} else if !failed(err) {
 			h.Fatal(err)

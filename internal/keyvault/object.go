@@ -77,8 +77,14 @@ type objectRecord struct {
 	Rotation *rotationRecord `json:"rotation,omitempty"`
 	RotateAt int64           `json:"rotateAt,omitempty"` // when the policy rotates it; a due entry stands at this time while it is live
 	NotifyAt int64           `json:"notifyAt,omitempty"` // the same for the notice that it expires
-	Notified string          `json:"notified,omitempty"` // the last version of whose expiry notice was given
+	Notified *notice         `json:"notified,omitempty"` // the last one that was given
 	Release  *releaseRecord  `json:"release,omitempty"`
+}
+
+// A notice is which expiry of which version was told.
+type notice struct {
+	Version string `json:"version"`
+	Expires int64  `json:"exp"`
 }
 
 // versionRecord is what is known about one version of an object of any kind.
@@ -257,6 +263,15 @@ func (s *Service) loadVersion(r store.Reader, objectID, version string) (*versio
 	return s.versions.Load(r, versionKey(objectID, version), decode[versionRecord])
 }
 
+// current returns the current version of an object, which must be there.
+func (s *Service) current(r store.Reader, o *objectRecord) (*versionRecord, error) {
+	rec, err := s.loadVersion(r, o.ID, o.Current)
+	if errors.Is(err, store.ErrNotFound) {
+		err = &seal.RecordError{Key: o.currentKey(), Reason: "is missing"}
+	}
+	return rec, err
+}
+
 // liveObject is loadObject with the answer to be given if there is none.
 func (s *Service) liveObject(r store.Reader, v *vaultRecord, kind ObjectKind, name string, none error) (*objectRecord, error) {
 	o, err := s.loadObject(r, v, kind, name)
@@ -360,7 +375,7 @@ func (s *Service) deleteObject(ctx context.Context, caller *identity.Caller, vau
 		o := *known
 		o.Deleted = s.now().Unix()
 		o.PurgeAt = o.Deleted + int64(v.RetentionDays)*secondsPerDay
-		rec, err := s.loadVersion(tx, o.ID, o.Current)
+		rec, err := s.current(tx, &o)
 		if err != nil {
 			return err
 		}
@@ -381,7 +396,7 @@ func (s *Service) findDeleted(r store.Reader, v *vaultRecord, kind ObjectKind, n
 	if err != nil {
 		return found{}, err
 	}
-	rec, err := s.loadVersion(r, o.ID, o.Current)
+	rec, err := s.current(r, o)
 	return found{v, o, rec}, err
 }
 
@@ -411,7 +426,7 @@ func (s *Service) recoverObject(ctx context.Context, caller *identity.Caller, va
 		o := *known
 		due := duePurgeKey(o.PurgeAt, v, kind, name)
 		o.Deleted, o.PurgeAt = 0, 0
-		rec, err := s.loadVersion(tx, o.ID, o.Current)
+		rec, err := s.current(tx, &o)
 		if err != nil {
 			return err
 		}
@@ -468,7 +483,7 @@ func listObjects[T any](ctx context.Context, s *Service, caller *identity.Caller
 			if err != nil {
 				return found{}, err
 			}
-			rec, err := s.loadVersion(r, o.ID, o.Current)
+			rec, err := s.current(r, o)
 			return found{v, o, rec}, err
 		}, show)
 		return err

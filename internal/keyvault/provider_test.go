@@ -13,6 +13,7 @@ import (
 
 	"github.com/strongroom/strongroom/internal/audit"
 	"github.com/strongroom/strongroom/internal/hsm"
+	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store/storetest"
 )
@@ -129,7 +130,7 @@ func TestSlowKeyHindersNobody(t *testing.T) {
 	if _, err := slow.ImportKey(ctx, admin, "vault", "other", ImportKeyParams{Type: "RSA", Private: rsaMembers(rsaKey())}); err != nil {
 		t.Error(err)
 	}
-	if n, err := slow.ActOnDue(ctx); n != 0 || err != nil {
+	if n, err := slow.ActOnDue(ctx, everything); n != 0 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
 	if page, err := slow.ListKeys(ctx, admin, "vault", "", 25); err != nil || len(page.Items) != 2 {
@@ -431,8 +432,61 @@ func TestIntentBeforeKey(t *testing.T) {
 	}
 	b.advance(90 * 24 * time.Hour)
 	b.without(t, func() {
-		if n, err := b.ActOnDue(ctx); n != 0 || !errors.Is(err, audit.ErrUnavailable) {
+		if n, err := b.ActOnDue(ctx, everything); n != 0 || !errors.Is(err, audit.ErrUnavailable) {
 			t.Errorf("acted on %d, %v", n, err)
 		}
 	})
+}
+
+// TestShareOfMaking lets one principal fill its share of the places in which RSA keys are made; others have theirs.
+func TestShareOfMaking(t *testing.T) {
+	t.Parallel()
+	b, ctx := newKeyBench(t), t.Context()
+	making := newGate()
+	slow := b.with(t, &puppet{b.hsm, func(ctx context.Context, call string) error {
+		if call == "generate" {
+			return making.pass(ctx)
+		}
+		return nil
+	}})
+	ctx, cancel := context.WithCancel(ctx)
+	create := func(caller *identity.Caller, kty string) error {
+		_, err := slow.CreateKey(ctx, caller, "vault", "k", CreateKeyParams{Type: kty})
+		return err
+	}
+	var all sync.WaitGroup
+	for range makingPerPrincipal {
+		all.Go(func() { _ = create(admin, "RSA") })
+		<-making.arrived
+	}
+	wantKind(t, create(admin, "RSA"), Busy)
+	other := *admin
+	other.ObjectID, other.Groups = crewID, []string{crewID}
+	for caller, kty := range map[*identity.Caller]string{admin: "EC", &other: "RSA"} {
+		all.Go(func() { _ = create(caller, kty) })
+		<-making.arrived // neither other types nor other principals are kept out
+	}
+	cancel()
+	all.Wait()
+	if n := len(slow.making.inFlight); n != 0 {
+		t.Errorf("%d principals still have keys in the making", n)
+	}
+}
+
+// TestUnsupportedKey uses a key that the provider, as it runs now, does not have: the caller is told, and nothing looks damaged.
+func TestUnsupportedKey(t *testing.T) {
+	t.Parallel()
+	b, ctx := newKeyBench(t), t.Context()
+	b.create(t, "vault", "k", CreateKeyParams{Type: "EC", Curve: "P-256K"})
+	without := b.with(t, &puppet{b.hsm, func(_ context.Context, call string) error {
+		if call == "open" {
+			return &hsm.Error{Kind: hsm.Unsupported, Message: "The curve P-256K is not allowed here."}
+		}
+		return nil
+	}})
+	_, _, err := without.Sign(ctx, admin, "vault", "k", "", "ES256K", make([]byte, 32))
+	wantKind(t, err, BadParameter)
+	if err == nil || err.Error() != "The curve P-256K is not allowed here." {
+		t.Errorf("the caller is told: %v", err)
+	}
 }

@@ -17,11 +17,11 @@ import (
 func dueTime(unix int64) string { return fmt.Sprintf("due/%012d/", unix) }
 
 func duePurgeKey(at int64, v *vaultRecord, kind ObjectKind, name string) string {
-	return dueTime(at) + "purge/" + v.ID + "/" + string(kind) + "/" + strings.ToLower(name)
+	return dueTime(at) + duePurge + "/" + v.ID + "/" + string(kind) + "/" + strings.ToLower(name)
 }
 
 func dueVaultKey(at int64, name string) string {
-	return dueTime(at) + "purgevault/" + strings.ToLower(name)
+	return dueTime(at) + duePurgeVault + "/" + strings.ToLower(name)
 }
 
 func garbageKey(id string) string { return "garbage/" + id }
@@ -51,16 +51,39 @@ func (s *Service) discard(tx store.Tx, objectID string) error {
 	return put(tx, garbageKey(objectID), garbageRecord{format: format{recordFormat}, After: s.now().Unix()})
 }
 
-// NextDue returns when something is next due; ok is false if nothing is.
-func (s *Service) NextDue(ctx context.Context) (at time.Time, ok bool, err error) {
+// What can be due.
+const (
+	duePurge      = "purge"
+	duePurgeVault = "purgevault"
+	dueRotate     = "rotate" // of a key
+	dueNotify     = "notify" // that a key expires
+)
+
+// DueRotations and DueOthers are the kinds of due entries. Making keys takes its time, so rotations have a job of their own
+// that others need not wait for.
+func DueRotations(what string) bool { return what == dueRotate }
+
+// DueOthers is everything else.
+func DueOthers(what string) bool { return what != dueRotate }
+
+// dueHorizon is how far NextDue looks.
+const dueHorizon = time.Hour
+
+// NextDue returns when something of a kind is next due; ok is false if nothing is within an hour.
+func (s *Service) NextDue(ctx context.Context, kind func(what string) bool) (at time.Time, ok bool, err error) {
 	err = s.db.View(ctx, func(r store.Reader) error {
-		for e, err := range r.Scan("due/", store.PrefixEnd("due/")) {
+		for key, err := range seal.Keys(r, "due/", dueTime(s.now().Add(dueHorizon).Unix()+1)) {
 			if err != nil {
 				return err
 			}
-			unix, _, err := parseDue(e.Key)
-			at, ok = time.Unix(unix, 0), err == nil
-			return err
+			unix, rest, err := parseDue(key)
+			if err != nil {
+				return err
+			}
+			if kind(rest[0]) {
+				at, ok = time.Unix(unix, 0), true
+				return nil
+			}
 		}
 		return nil
 	})
@@ -79,15 +102,18 @@ func parseDue(key string) (unix int64, rest []string, err error) {
 	return unix, parts[2:], nil
 }
 
-// ActOnDue purges everything whose retention has passed, rotates the keys whose policy says so and records the notices that
-// are due, and returns how much it did. What cannot be done is named in the error and does not keep the rest from it.
-// Several servers may do it at once: each act re-checks in its own transaction.
-func (s *Service) ActOnDue(ctx context.Context) (int, error) {
+// ActOnDue does what is due of a kind: it purges everything whose retention has passed, rotates the keys whose policy says so
+// and records the notices that are due. It returns how much it did. What cannot be done is named in the error and does not
+// keep the rest from it. Several servers may do it at once: each act re-checks in its own transaction.
+func (s *Service) ActOnDue(ctx context.Context, kind func(what string) bool) (int, error) {
 	ctx = audit.WithCorrelationID(ctx, newID())
 	acted := 0
 	var failed errorList
 	// The end is exclusive, and an entry of this very second is due.
 	err := s.forEach(ctx, "due/", dueTime(s.now().Unix()+1), failed.add, func(e store.Entry) {
+		if _, rest, err := parseDue(e.Key); err == nil && !kind(rest[0]) {
+			return
+		}
 		did, err := s.actOnOne(ctx, e.Key, string(e.Value))
 		failed.add(err)
 		if did {
@@ -95,7 +121,9 @@ func (s *Service) ActOnDue(ctx context.Context) (int, error) {
 		}
 	})
 	failed.add(err)
-	failed.add(s.dropOldEvents(ctx))
+	if kind(dueNotify) {
+		failed.add(s.dropOldEvents(ctx))
+	}
 	return acted, failed.join()
 }
 
@@ -165,11 +193,11 @@ func (s *Service) actOnOne(ctx context.Context, due, resource string) (bool, err
 	switch {
 	case (what[0] == dueRotate || what[0] == dueNotify) && len(what) == 4:
 		return s.keyDue(ctx, due, resource, at, what[0], what[1:])
-	case what[0] == "purge" && len(what) == 4:
+	case what[0] == duePurge && len(what) == 4:
 		rec.Operation = map[ObjectKind]Operation{SecretKind: SecretPurge, KeyKind: KeyPurge}[ObjectKind(what[2])].Name
 		deleted := "deleted/" + strings.Join(what[1:], "/")
 		act = func(tx store.Tx) (bool, error) { return s.purgeDueObject(tx, at, due, deleted) }
-	case what[0] == "purgevault" && len(what) == 2:
+	case what[0] == duePurgeVault && len(what) == 2:
 		rec.Operation = "VaultPurge"
 		act = func(tx store.Tx) (bool, error) { return s.purgeDueVault(tx, at, due, what[1]) }
 	default:
@@ -269,6 +297,7 @@ func (s *Service) collect(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
+	s.keys.Forget(valuePrefix(id)) // a purged key is not to stay opened in memory
 	if !rec.Vault {
 		err = errors.Join(s.removeAll(ctx, valuePrefix(id), nil), s.removeAll(ctx, versionPrefix(id), nil))
 	} else {

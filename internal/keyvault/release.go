@@ -38,6 +38,10 @@ type releaseRecord struct {
 	Immutable   bool   `json:"immutable,omitempty"`
 }
 
+func (r *releaseRecord) same(other *releaseRecord) bool {
+	return other != nil && r.Immutable == other.Immutable && bytes.Equal(r.Data, other.Data)
+}
+
 func (r *releaseRecord) policy() *ReleasePolicy {
 	if r == nil {
 		return nil
@@ -66,7 +70,7 @@ func (v *vaultRecord) releaseOf(o *objectRecord, inHSM, exportable bool, p *Rele
 		return nil, refusedRelease(err)
 	}
 	next := &releaseRecord{ContentType: release.ContentType, Data: parsed.Canonical(), Immutable: p.Immutable}
-	if old := o.Release; old != nil && old.Immutable && !(next.Immutable && bytes.Equal(old.Data, next.Data)) {
+	if old := o.Release; old != nil && old.Immutable && !old.same(next) {
 		return nil, badParameter("AKV.SKR.1020: Immutable Key Release Policy cannot be modified.")
 	}
 	return next, nil
@@ -133,8 +137,12 @@ func (s *Service) ReleaseKey(ctx context.Context, caller *identity.Caller, vault
 	if err != nil {
 		return "", f.used(), err
 	}
-	if !bytes.Equal(now.o.Release.Data, f.o.Release.Data) {
+	if !now.o.Release.same(f.o.Release) {
 		return "", f.used(), &Error{Kind: Conflict, Object: KeyKind, Message: "The key's release policy was changed meanwhile. Try again."}
+	}
+	// Nothing is stored, but a key leaves: that is announced like a change.
+	if err := s.announce(ctx, caller, vault, KeyRelease, f.used().Name+"/"+f.used().Version); err != nil {
+		return "", f.used(), err
 	}
 	wrapped, err := key.Export(ctx, recipient, hash)
 	if err != nil {

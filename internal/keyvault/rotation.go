@@ -3,6 +3,7 @@ package keyvault
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -197,9 +198,9 @@ func (s *Service) RotateKey(ctx context.Context, caller *identity.Caller, vault,
 	if err != nil {
 		return Key{}, err
 	}
-	made, err := s.hsm.Generate(ctx, old.Key.generation())
+	made, err := s.generate(ctx, caller, old.Key.generation())
 	if err != nil {
-		return Key{}, refusedKey(err)
+		return Key{}, err
 	}
 	var out Key
 	err = s.write(ctx, caller, vault, KeyRotate, name, func(tx store.Tx, v *vaultRecord) error {
@@ -213,7 +214,7 @@ func (s *Service) RotateKey(ctx context.Context, caller *identity.Caller, vault,
 		if f.rec.Key.generation() != old.Key.generation() {
 			return &Error{Kind: Conflict, Object: KeyKind, Message: "The key was changed meanwhile. Try again."}
 		}
-		next, err := s.rotate(tx, f, made)
+		next, err := s.rotate(tx, f, newID(), made)
 		out = next.key()
 		return err
 	})
@@ -231,8 +232,9 @@ func (k *keyRecord) generation() hsm.Spec {
 
 // rotate stores a key that was just made as the version after f. What the owner has set about that one holds for it too:
 // operations, tags, and that it is disabled; the times are those of the policy.
-func (s *Service) rotate(tx store.Tx, f found, made hsm.New) (found, error) {
+func (s *Service) rotate(tx store.Tx, f found, version string, made hsm.New) (found, error) {
 	rec := s.newVersion(Attributes{}, f.rec.Tags)
+	rec.Version = version
 	rec.Disabled = f.rec.Disabled
 	rec.Key = s.newKeyRecord(made, f.rec.Key.HSM, f.rec.Key.Exportable)
 	rec.Key.Operations = f.rec.Key.Operations
@@ -259,8 +261,11 @@ func (s *Service) plan(o *objectRecord, current *versionRecord) {
 	if a, ok := o.Rotation.action(ActionRotate); ok {
 		o.RotateAt = a.at(current)
 	}
-	expired := current.Expires != nil && *current.Expires <= s.now().Unix()
-	if a, ok := o.Rotation.action(ActionNotify); ok && !expired && o.Notified != current.Version {
+	if current.Expires == nil || *current.Expires <= s.now().Unix() {
+		return
+	}
+	given := o.Notified != nil && *o.Notified == notice{current.Version, *current.Expires}
+	if a, ok := o.Rotation.action(ActionNotify); ok && !given {
 		o.NotifyAt = a.at(current)
 	}
 }
@@ -282,12 +287,6 @@ func (a LifetimeAction) at(current *versionRecord) int64 {
 func dueKeyKey(at int64, what string, v *vaultRecord, name string) string {
 	return dueTime(at) + what + "/" + v.ID + "/" + string(KeyKind) + "/" + strings.ToLower(name)
 }
-
-// What is due for a key, beside its purge.
-const (
-	dueRotate = "rotate"
-	dueNotify = "notify"
-)
 
 // schedule puts a live object's due entries in place; unschedule takes them away.
 func schedule(tx store.Tx, v *vaultRecord, o *objectRecord) error {
@@ -346,7 +345,7 @@ func (s *Service) dueObject(tx store.Tx, due, resource, what string, at int64, w
 	if err != nil {
 		return found{}, err
 	}
-	rec, err := s.loadVersion(tx, o.ID, o.Current)
+	rec, err := s.current(tx, o)
 	return found{v, o, rec}, err
 }
 
@@ -380,22 +379,23 @@ func (s *Service) keyDue(ctx context.Context, due, resource string, at int64, wh
 	}
 	rec := audit.Record{
 		Time: s.now(), Category: audit.Intent, ResourceID: resource, UPN: "rotation policy",
-		CorrelationID: audit.CorrelationID(ctx), ID: f.o.Name,
+		CorrelationID: audit.CorrelationID(ctx), ID: f.o.Name + "/" + f.rec.Version,
 	}
 	if what == dueNotify {
 		rec.Operation = "KeyNearExpiryEventGridNotification"
 		return s.actOnDue(ctx, rec, due, at, what, where, s.notifyKey)
 	}
-	rec.Operation = "KeyRotateIfDue"
+	version := newID()
+	rec.Operation, rec.ID = "KeyRotateIfDue", f.o.Name+"/"+version
 	made, err := s.hsm.Generate(ctx, f.rec.Key.generation())
 	if err != nil {
-		return false, err
+		return false, fmt.Errorf("rotate the key %s of %s: %w", f.o.Name, resource, err)
 	}
 	return s.actOnDue(ctx, rec, due, at, what, where, func(tx store.Tx, now found) error {
 		if now.rec.Version != f.rec.Version {
 			return errNotDue
 		}
-		_, err := s.rotate(tx, now, made)
+		_, err := s.rotate(tx, now, version, made)
 		return err
 	})
 }
@@ -421,17 +421,18 @@ func (s *Service) actOnDue(ctx context.Context, rec audit.Record, due string, at
 	return err == nil, err
 }
 
-// notifyKey records the event that a key's current version is near its expiry, once for each version.
+// notifyKey records the event that a key's current version is near its expiry, once for each expiry of each version. What
+// has expired meanwhile is near it no longer.
 func (s *Service) notifyKey(tx store.Tx, f found) error {
 	o := *f.o
 	if err := unschedule(tx, f.v, &o); err != nil {
 		return err
 	}
-	o.Notified = o.Current
+	o.Notified = &notice{f.rec.Version, *f.rec.Expires} // without an expiry nothing is due
 	s.plan(&o, f.rec)
-	return errors.Join(
-		s.putEvent(tx, "Microsoft.KeyVault.KeyNearExpiry", KeyKind, found{f.v, &o, f.rec}),
-		schedule(tx, f.v, &o),
-		put(tx, objectKey(f.v, KeyKind, o.Name), o),
-	)
+	var told error
+	if *f.rec.Expires > s.now().Unix() {
+		told = s.putEvent(tx, "Microsoft.KeyVault.KeyNearExpiry", KeyKind, f)
+	}
+	return errors.Join(told, schedule(tx, f.v, &o), put(tx, objectKey(f.v, KeyKind, o.Name), o))
 }

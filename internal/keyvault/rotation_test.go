@@ -2,6 +2,7 @@ package keyvault
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -43,7 +44,7 @@ func (b *bench) setPolicy(t testing.TB, vault, name string, p RotationPolicy) Ro
 func (b *bench) act(t testing.TB) (total int) {
 	t.Helper()
 	for range 100 {
-		n, err := b.ActOnDue(t.Context())
+		n, err := b.ActOnDue(t.Context(), everything)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -265,7 +266,6 @@ func TestRotateKey(t *testing.T) {
 		"oct":    {Type: "oct-HSM", Bits: 192, Operations: []string{"wrapKey"}},
 		"ec":     {Type: "EC", Curve: "P-521"},
 		"curvek": {Type: "EC-HSM", Curve: "P-256K", Exportable: true, ReleasePolicy: policy},
-		"rsa":    {Type: "RSA", Bits: 2048, Operations: []string{"verify"}},
 		"kek":    {Type: "RSA-HSM", Operations: []string{"import"}},
 	} {
 		p.Tags = map[string]string{"a": "b"}
@@ -465,18 +465,24 @@ func TestRotatedInTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.act(t) // notice is given at once: the default is 30 days before
-	at, ok, err := b.NextDue(ctx)
-	if want := b.clock().Add(21 * day); !ok || err != nil || !at.Equal(want) {
-		t.Errorf("due at %v, want %v; %v", at, want, err)
+	if at, ok, err := b.NextDue(ctx, everything); ok || err != nil {
+		t.Errorf("due at %v, which is soon; %v", at, err)
 	}
 	b.advance(21*day - time.Second)
+	at, ok, err := b.NextDue(ctx, DueRotations)
+	if want := b.clock().Add(time.Second); !ok || err != nil || !at.Equal(want) {
+		t.Errorf("due at %v, want %v; %v", at, want, err)
+	}
+	if at, ok, err := b.NextDue(ctx, DueOthers); ok || err != nil {
+		t.Errorf("something else is due at %v; %v", at, err)
+	}
 	b.without(t, func() {
-		if n, err := b.ActOnDue(ctx); n != 0 || err != nil {
+		if n, err := b.ActOnDue(ctx, everything); n != 0 || err != nil {
 			t.Errorf("a second early: %d, %v", n, err)
 		}
 	})
 	b.advance(time.Second)
-	if n, err := b.ActOnDue(ctx); n != 1 || err != nil {
+	if n, err := b.ActOnDue(ctx, everything); n != 1 || err != nil {
 		t.Errorf("in time: %d, %v", n, err)
 	}
 	k, err := b.GetKey(ctx, admin, "vault", "k", "")
@@ -494,7 +500,7 @@ func TestRotatedInTime(t *testing.T) {
 	}
 	lines := b.auditLines(t, "KeyRotateIfDue")
 	if len(lines) != 2 || lines[0].Category != "AuditIntent" || lines[1].Category != "AuditEvent" || lines[1].ResultType != "Success" ||
-		lines[0].Properties.ID != "K" || lines[0].ResourceID != k.Vault || lines[0].CorrelationID == "" ||
+		lines[0].Properties.ID != "K/"+k.Version || lines[0].ResourceID != k.Vault || lines[0].CorrelationID == "" ||
 		lines[0].CorrelationID != lines[1].CorrelationID {
 		t.Errorf("on record: %+v", lines)
 	}
@@ -519,11 +525,11 @@ func TestRotationInDeletedVault(t *testing.T) {
 	b.advance(10 * day)
 	change(t, b, func(*vaultRecord) string { return vaultKey("vault") }, func(v *vaultRecord) { v.PurgeAt += 1000 }) // stays for the test
 	for range 3 {
-		if n, err := b.ActOnDue(ctx); n != 0 || err != nil {
+		if n, err := b.ActOnDue(ctx, everything); n != 0 || err != nil {
 			t.Errorf("%d things were done, %v", n, err)
 		}
 		b.consistentBut(t, "is deleted, and nothing will purge it") // of the vault, by the line above
-		if at, ok, err := b.NextDue(ctx); !ok || err != nil || at.Before(b.clock()) {
+		if at, ok, err := b.NextDue(ctx, everything); ok && !at.After(b.clock()) || err != nil {
 			t.Errorf("due at %v, %v, %v: somebody would try without end", at, ok, err)
 		}
 	}
@@ -549,7 +555,7 @@ func TestRotationInDeletedVault(t *testing.T) {
 	}
 	b.vault(t, "vault", 7, false) // another of the name
 	b.advance(100 * day)
-	if n, err := b.ActOnDue(ctx); n != 0 || err != nil {
+	if n, err := b.ActOnDue(ctx, everything); n != 0 || err != nil {
 		t.Errorf("%d things were done in a purged vault, %v", n, err)
 	}
 	for range 2 {
@@ -620,7 +626,7 @@ func TestSeveralServersRotate(t *testing.T) {
 		s := b.with(t, &puppet{b.hsm, func(ctx context.Context, call string) error { return making.pass(ctx) }})
 		wg.Go(func() {
 			var err error
-			if counts[i], err = s.ActOnDue(ctx); err != nil {
+			if counts[i], err = s.ActOnDue(ctx, everything); err != nil {
 				t.Error(err)
 			}
 		})
@@ -665,7 +671,7 @@ func TestSeveralServersNotify(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, s := range []*Service{b.Service, b.with(t, b.hsm), b.with(t, b.hsm)} {
 		wg.Go(func() {
-			if _, err := s.ActOnDue(ctx); err != nil {
+			if _, err := s.ActOnDue(ctx, everything); err != nil {
 				t.Error(err)
 			}
 		})
@@ -696,7 +702,7 @@ func TestRotationFaults(t *testing.T) {
 				b.faulty.Schedule(append(slices.Repeat([]storetest.Fault{storetest.None}, step), fault)...)
 				done := false
 				for range 4 {
-					n, err := b.ActOnDue(ctx)
+					n, err := b.ActOnDue(ctx, everything)
 					if err != nil && !errors.Is(err, storetest.ErrInjected) {
 						t.Fatal(err)
 					}
@@ -729,7 +735,7 @@ func TestRotationPoison(t *testing.T) {
 		}
 		b.spoil(t, prefix, 1)
 		b.advance(7 * day)
-		n, err := b.ActOnDue(ctx)
+		n, err := b.ActOnDue(ctx, everything)
 		if n != 2 || err == nil || !strings.Contains(err.Error(), prefix) {
 			t.Errorf("%s: rotated %d, %v", prefix, n, err)
 		}
@@ -743,7 +749,7 @@ func TestRotationPoison(t *testing.T) {
 	b.setPolicy(t, "vault", "k", rotateAfter("P7D"))
 	b.spoil(t, "vault/", 0)
 	b.advance(7 * day)
-	if n, err := b.ActOnDue(ctx); n != 0 || err == nil || !strings.Contains(err.Error(), "vault/vault") {
+	if n, err := b.ActOnDue(ctx, everything); n != 0 || err == nil || !strings.Contains(err.Error(), "vault/vault") {
 		t.Errorf("rotated %d, %v", n, err)
 	}
 }
@@ -767,6 +773,67 @@ func (b *bench) countKeys(t testing.TB, prefix string) (n int) {
 	return n
 }
 
+// TestStaleRotation leaves due entries whose reason has gone. They vanish without a word in the audit log.
+func TestStaleRotation(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	for _, name := range []string{"moved", "gone"} {
+		b.create(t, "vault", name, CreateKeyParams{Type: "EC", Attributes: Attributes{Expires: new(b.clock().Add(35 * day).Unix())}})
+		b.setPolicy(t, "vault", name, rotateAfter("P7D"))
+	}
+	later := func(o *objectRecord) { o.RotateAt++; o.NotifyAt++ }
+	change(t, b, func(v *vaultRecord) string { return objectKey(v, KeyKind, "moved") }, later)
+	err := b.db.Update(ctx, func(tx store.Tx) error {
+		v, err := b.liveVault(tx, "vault")
+		if err != nil {
+			return err
+		}
+		return tx.Delete(objectKey(v, KeyKind, "gone"))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.advance(7 * day)
+	head := b.audit.Head().Seq
+	if n, err := b.ActOnDue(ctx, everything); n != 0 || err != nil {
+		t.Errorf("did %d things, %v", n, err)
+	}
+	if n := b.records(t, "due/"); n != 0 || b.records(t, "version/") != 2 || b.audit.Head().Seq != head {
+		t.Errorf("%d entries are left, %d versions, %d records in the log", n, b.records(t, "version/"), b.audit.Head().Seq-head)
+	}
+}
+
+// TestRotationOvertaken gives the key a version of another kind, which is due at the same time, while a new version of the
+// old kind is made.
+func TestRotationOvertaken(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	expires := Attributes{Expires: new(b.clock().Add(60 * day).Unix())}
+	b.create(t, "vault", "k", CreateKeyParams{Type: "EC", Attributes: expires})
+	b.setPolicy(t, "vault", "k", rotateBefore("P20D", "P60D"))
+	b.advance(35 * day)
+	b.act(t) // notice is given
+	b.advance(5 * day)
+	overtaken := false
+	s := b.with(t, &puppet{b.hsm, func(context.Context, string) error {
+		if !overtaken {
+			overtaken = true
+			b.create(t, "vault", "k", CreateKeyParams{Type: "EC", Curve: "P-384", Attributes: expires})
+		}
+		return nil
+	}})
+	if n, err := s.ActOnDue(ctx, everything); n != 0 || err != nil || !overtaken || b.records(t, "version/") != 2 {
+		t.Errorf("did %d things, %v; %d versions", n, err, b.records(t, "version/"))
+	}
+	b.consistent(t)
+	if n := b.act(t); n != 2 || b.records(t, "version/") != 3 { // notice of the second version, and its rotation
+		t.Errorf("did %d things, %d versions", n, b.records(t, "version/"))
+	}
+	if k, err := b.GetKey(ctx, admin, "vault", "k", ""); err != nil || k.Curve != "P-384" {
+		t.Errorf("rotated to %+v, %v", k, err)
+	}
+}
+
 // TestRotationCannotBeMade: a provider that fails for one key does not keep the others from being rotated, and the key is
 // rotated as soon as it works again.
 func TestRotationCannotBeMade(t *testing.T) {
@@ -784,11 +851,11 @@ func TestRotationCannotBeMade(t *testing.T) {
 		}
 		return nil
 	}})
-	if n, err := s.ActOnDue(ctx); n != 2 || !errors.Is(err, fault) {
+	if n, err := s.ActOnDue(ctx, everything); n != 2 || !errors.Is(err, fault) {
 		t.Errorf("rotated %d, %v", n, err)
 	}
 	b.consistent(t)
-	if n, err := s.ActOnDue(ctx); n != 1 || err != nil {
+	if n, err := s.ActOnDue(ctx, everything); n != 1 || err != nil {
 		t.Errorf("rotated %d, %v", n, err)
 	}
 	if n := b.records(t, "version/"); n != 6 {
@@ -815,12 +882,20 @@ func TestNotice(t *testing.T) {
 	}}
 	check := func() {
 		t.Helper()
-		if diff := gocmp.Diff(want, b.events(t), gocmp.AllowUnexported(eventRecord{})); diff != "" {
+		got := b.events(t)
+		slices.SortStableFunc(got, func(x, y eventRecord) int { return cmp.Or(cmp.Compare(x.Time, y.Time), cmp.Compare(*x.EXP, *y.EXP)) })
+		if diff := gocmp.Diff(want, got, gocmp.AllowUnexported(eventRecord{})); diff != "" {
 			t.Errorf("events (-want +got):\n%s", diff)
 		}
 	}
 	check()
-	// Once for a version, whatever becomes of it.
+	// Once for an expiry, whatever becomes of the key; another expiry is another notice.
+	if _, err := b.UpdateKey(ctx, admin, "vault", "key", "", UpdateKeyParams{Attributes: Attributes{Expires: &expires}}); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.act(t); n != 0 {
+		t.Errorf("%d notices of the same expiry", n)
+	}
 	later := expires + 5*secondsPerDay
 	if _, err := b.UpdateKey(ctx, admin, "vault", "key", "", UpdateKeyParams{Attributes: Attributes{Expires: &later}}); err != nil {
 		t.Fatal(err)
@@ -832,9 +907,11 @@ func TestNotice(t *testing.T) {
 	if _, err := b.RecoverKey(ctx, admin, "vault", "key"); err != nil {
 		t.Fatal(err)
 	}
-	if n := b.act(t); n != 0 {
-		t.Errorf("%d notices more", n)
+	if n := b.act(t); n != 1 {
+		t.Errorf("%d notices of the later expiry", n)
 	}
+	want = append(want, want[0])
+	want[1].EXP = &later
 	check()
 	// Another version, another notice.
 	b.advance(day)
@@ -843,7 +920,7 @@ func TestNotice(t *testing.T) {
 		t.Errorf("%d notices of the second version", n)
 	}
 	want = append(want, want[0])
-	want[1].Time, want[1].Version, want[1].NBF = b.clock().Unix(), second.Version, nil
+	want[2].Time, want[2].Version, want[2].NBF = b.clock().Unix(), second.Version, nil
 	check()
 	// Nobody takes them.
 	b.advance(29 * day)
@@ -851,7 +928,7 @@ func TestNotice(t *testing.T) {
 	check()
 	b.advance(time.Second)
 	b.act(t)
-	want = want[1:]
+	want = want[2:]
 	check()
 	b.advance(day)
 	b.act(t)

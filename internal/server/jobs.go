@@ -9,12 +9,14 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/strongroom/strongroom/internal/jobs"
+	"github.com/strongroom/strongroom/internal/keyvault"
 )
 
 // jobs is the work that no request stands behind.
 func (s *Server) jobs() []jobs.Job {
 	return []jobs.Job{
 		{Name: "due", Every: time.Minute, Do: s.dueJob},
+		{Name: "rotation", Every: time.Minute, Do: s.rotationJob},
 		{Name: "signing keys", Every: 10 * time.Minute, Do: func(ctx context.Context) (time.Time, error) {
 			return time.Time{}, s.authority.Tick(ctx, s.now())
 		}},
@@ -25,15 +27,19 @@ func (s *Server) jobs() []jobs.Job {
 	}
 }
 
-// dueJob purges, rotates and gives notice of what is due, and removes what purges and dead restores left behind.
+// dueJob purges and gives notice of what is due, and removes what purges and dead restores left behind.
 func (s *Server) dueJob(ctx context.Context) (time.Time, error) {
-	_, acting := s.vaults.ActOnDue(ctx)
+	_, acting := s.vaults.ActOnDue(ctx, keyvault.DueOthers)
 	collecting := s.vaults.CollectGarbage(ctx)
-	next, ok, err := s.vaults.NextDue(ctx)
-	if !ok {
-		next = time.Time{}
-	}
+	next, _, err := s.vaults.NextDue(ctx, keyvault.DueOthers)
 	return next, errors.Join(acting, collecting, err)
+}
+
+// rotationJob rotates the keys whose policies say so.
+func (s *Server) rotationJob(ctx context.Context) (time.Time, error) {
+	_, acting := s.vaults.ActOnDue(ctx, keyvault.DueRotations)
+	next, _, err := s.vaults.NextDue(ctx, keyvault.DueRotations)
+	return next, errors.Join(acting, err)
 }
 
 func newRequestID() string { return uuid.NewString() }
