@@ -150,7 +150,7 @@ func fastest(runners []rsaRunner) rsaChosen {
 }
 
 // measuringPrimes make keys for measurements only. Each is the first prime below 2^n or ¾·2^n, where n is half of the bits:
-// anybody can tell these keys, so they protect nothing, but computing with them takes as long as with any other.
+// anybody can tell these keys, so they protect nothing and are not imported, but computing with them takes as long as with any other.
 var measuringPrimes = []rsaPrimes{{2048, 105, 91}, {3072, 3453, 721}, {4096, 1557, 43}}
 
 // rsaPrimes are 2^(bits/2)-p and 3·2^(bits/2-2)-q.
@@ -159,14 +159,16 @@ type rsaPrimes struct {
 	p, q int64
 }
 
+func (r rsaPrimes) primes() (p, q *big.Int) {
+	p = new(big.Int).Lsh(big.NewInt(1), uint(r.bits/2))
+	q = new(big.Int).Lsh(big.NewInt(3), uint(r.bits/2-2))
+	return p.Sub(p, big.NewInt(r.p)), q.Sub(q, big.NewInt(r.q))
+}
+
 func (r rsaPrimes) key() *rsa.PrivateKey {
-	one := big.NewInt(1)
-	p := new(big.Int).Lsh(one, uint(r.bits/2))
-	p.Sub(p, big.NewInt(r.p))
-	q := new(big.Int).Lsh(big.NewInt(3), uint(r.bits/2-2))
-	q.Sub(q, big.NewInt(r.q))
-	e := big.NewInt(65537)
-	phi := new(big.Int).Mul(new(big.Int).Sub(p, one), new(big.Int).Sub(q, one))
+	p, q := r.primes()
+	e := big.NewInt(usualExponent)
+	phi := new(big.Int).Mul(minusOne(p), minusOne(q))
 	key := &rsa.PrivateKey{
 		PublicKey: rsa.PublicKey{N: new(big.Int).Mul(p, q), E: int(e.Int64())},
 		D:         new(big.Int).ModInverse(e, phi),

@@ -181,3 +181,20 @@ func TestMeasuringKeys(t *testing.T) {
 		}
 	}
 }
+
+// The keys for measurements are in the source, so nobody may mean to keep a secret with one.
+func TestMeasuringKeysAreRefused(t *testing.T) {
+	t.Parallel()
+	s := NewSoftware(SoftwareConfig{})
+	for _, m := range measuringPrimes {
+		p, q := m.primes()
+		d := m.key().D
+		_, err := s.Import(t.Context(), PrivateKey{
+			Type: RSA, N: new(big.Int).Mul(p, q).Bytes(), E: []byte{1, 0, 1}, D: d.Bytes(), P: p.Bytes(), Q: q.Bytes(),
+		})
+		var refused *Error
+		if !errors.As(err, &refused) || refused.Kind != BadInput || !strings.Contains(refused.Message, "everybody knows") {
+			t.Errorf("%d bits: %v", m.bits, err)
+		}
+	}
+}

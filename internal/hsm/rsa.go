@@ -49,7 +49,9 @@ type rsaNumbers struct {
 // name a member and show none. It takes as long as some signatures if the key is wrong, and up to half a second if it is
 // right.
 func (k *rsaNumbers) check() (*rsa.PrivateKey, error) {
-	for _, check := range []func() error{k.checkSizes, k.checkProduct, k.checkExponents, k.checkCRT, k.checkPrimes} {
+	for _, check := range []func() error{
+		k.checkSizes, k.checkProduct, k.checkFactorable, k.checkPublished, k.checkExponents, k.checkCRT, k.checkPrimes,
+	} {
 		if err := check(); err != nil {
 			return nil, err
 		}
@@ -132,6 +134,61 @@ func (k *rsaNumbers) checkSizes() error {
 func (k *rsaNumbers) checkProduct() error {
 	if new(big.Int).Mul(k.p, k.q).Cmp(k.n) != 0 {
 		return badInput("The key's %q is not the product of its %q and %q.", "n", "p", "q")
+	}
+	return nil
+}
+
+// maxDivisorBits is how long a common divisor p-1 and q-1 may have. By chance it is longer in about one of 2⁶⁴ keys.
+const maxDivisorBits = 64
+
+// checkFactorable refuses keys that somebody can factor who has nothing but n.
+func (k *rsaNumbers) checkFactorable() error {
+	if common := new(big.Int).GCD(nil, nil, minusOne(k.p), minusOne(k.q)); common.BitLen() > maxDivisorBits {
+		// It divides n-1 too, and from there leads to p and q (McKee and Pinch, 1998).
+		return badInput("The key's %q less one and %q less one have a large common divisor, which gives them away.", "p", "q")
+	}
+	if isROCA(k.n) {
+		return badInput("The key was made by a device with a known weakness, which gives its %q and %q away (CVE-2017-15361).", "p", "q")
+	}
+	return nil
+}
+
+// rocaPrimes are odd primes that divide M below, whatever the length of the key.
+var rocaPrimes = [...]uint64{
+	3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109, 113, 127, 131, 137,
+	139, 149, 151, 157, 163, 167,
+}
+
+// isROCA knows the keys of a library in many smart cards and TPMs, whose primes all are k·M + (65537^a mod M), where M is the product
+// of the smallest primes (Nemec and others, 2017). Modulo each of those n is then a power of 65537, as it is for one in 2²⁷ of other keys.
+func isROCA(n *big.Int) bool {
+	var rest, modulus big.Int
+	for _, r := range rocaPrimes {
+		if !isPowerOf65537(rest.Mod(n, modulus.SetUint64(r)).Uint64(), r) {
+			return false
+		}
+	}
+	return true
+}
+
+// isPowerOf65537 tells it modulo a prime.
+func isPowerOf65537(n, prime uint64) bool {
+	for power := uint64(1); ; {
+		if power == n {
+			return true
+		}
+		if power = power * 65537 % prime; power == 1 {
+			return false
+		}
+	}
+}
+
+// checkPublished refuses the keys that this program's source makes known to everybody.
+func (k *rsaNumbers) checkPublished() error {
+	for _, m := range measuringPrimes {
+		if p, q := m.primes(); new(big.Int).Mul(p, q).Cmp(k.n) == 0 {
+			return badInput("The key is one that everybody knows: it is for measurements.")
+		}
 	}
 	return nil
 }

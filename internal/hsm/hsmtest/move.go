@@ -237,6 +237,8 @@ func (s *suite) importRefuses(t *testing.T) {
 	refuse("RSA with one prime twice", fromPrimes(key.Primes[0], key.Primes[0]))
 	refuse("RSA with two neighbours", neighbours(t, key.Primes[0]))
 	refuse("RSA with primes of different lengths", uneven(t))
+	refuse("RSA with a divisor of p-1 and q-1", sharedDivisor(t))
+	refuse("RSA as of CVE-2017-15361", roca(t))
 	refuse("RSA of no members", hsm.PrivateKey{Type: hsm.RSA})
 	swapped := copyOf(whole)
 	swapped.P, swapped.Q = swapped.Q, swapped.P
@@ -390,6 +392,55 @@ func uneven(t testing.TB) hsm.PrivateKey {
 			return k
 		}
 	}
+}
+
+// sharedDivisor makes a key of which everything is right but that p-1 and q-1 have a large common divisor: p is 2ga+1 and q is 2gb+1.
+func sharedDivisor(t testing.TB) hsm.PrivateKey {
+	t.Helper()
+	step := prime(t, 900)
+	step.Lsh(step, 1)
+	return fromCraftedPrimes(t, func(random *big.Int) *big.Int {
+		random.Rsh(random, 901)
+		p := new(big.Int).Mul(step, random)
+		return p.Add(p, big.NewInt(1))
+	})
+}
+
+// roca makes a key as the library did that CVE-2017-15361 is about: p and q are k·M + (65537^a mod M), where M is the product of the
+// first 126 primes.
+func roca(t testing.TB) hsm.PrivateKey {
+	t.Helper()
+	m := big.NewInt(1)
+	for n, found := int64(2), 0; found < 126; n++ {
+		if candidate := big.NewInt(n); candidate.ProbablyPrime(0) {
+			m.Mul(m, candidate)
+			found++
+		}
+	}
+	return fromCraftedPrimes(t, func(random *big.Int) *big.Int {
+		p := new(big.Int).Div(random, m)
+		p.Mul(p, m)
+		return p.Add(p, new(big.Int).Exp(big.NewInt(65537), random, m))
+	})
+}
+
+// fromCraftedPrimes makes a key of 2048 bits of the first primes that craft makes of random numbers of 1024 bits.
+func fromCraftedPrimes(t testing.TB, craft func(*big.Int) *big.Int) hsm.PrivateKey {
+	t.Helper()
+	var primes []*big.Int
+	for len(primes) < 2 {
+		b := make([]byte, 128)
+		rand.Read(b)
+		b[0] |= 0xC0
+		if p := craft(new(big.Int).SetBytes(b)); p.BitLen() == 1024 && p.ProbablyPrime(0) {
+			primes = append(primes, p)
+		}
+	}
+	k := fromPrimes(primes[0], primes[1])
+	if len(k.N) != 256 || len(k.D) < 8 {
+		return fromCraftedPrimes(t, craft)
+	}
+	return k
 }
 
 // pkcs8 encodes a key as other software does.
