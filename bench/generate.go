@@ -20,7 +20,7 @@ const (
 
 	// makingRounds is how many times as long this takes as other figures, for keys take seconds each, and some take
 	// many times as long as others.
-	makingRounds = 3
+	makingRounds = 5
 )
 
 // A making is what requests met while RSA keys were made.

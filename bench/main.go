@@ -50,7 +50,7 @@ type options struct {
 func main() {
 	var o options
 	child := flag.String("child", "", "internal: be the server or the bare handler")
-	flag.DurationVar(&o.duration, "duration", 4*time.Second, "time for each figure")
+	flag.DurationVar(&o.duration, "duration", 3*time.Second, "time for each figure")
 	flag.BoolVar(&o.quick, "quick", false, "fill the large vault with 20,000 secrets, not 1,000,000")
 	flag.StringVar(&o.out, "out", "", "page whose generated part is replaced; empty: print only")
 	flag.StringVar(&o.cpuProfile, "cpuprofile", "", "folder in which to leave the CPU profiles, as get.pprof and so on")
