@@ -224,7 +224,7 @@ func methodOf(r *http.Request) string {
 	if r.Method == http.MethodPost {
 		for _, header := range []string{"X-HTTP-Method", "X-HTTP-Request"} {
 			switch m := strings.ToUpper(r.Header.Get(header)); m {
-			case http.MethodDelete, http.MethodPatch:
+			case http.MethodDelete, http.MethodPatch, http.MethodPut:
 				return m
 			}
 		}

@@ -132,7 +132,7 @@ func Verify(ctx context.Context, cfg *Config) (_ admin.Verification, err error) 
 		return admin.Verification{}, err
 	}
 	// Without the audit log, whose opening may mend it: nothing here is put on record.
-	if st.vaults, err = keyvault.Open(ctx, keyvault.Config{DB: st.db, Now: st.now}); err != nil {
+	if st.vaults, err = keyvault.Open(ctx, keyvault.Config{DB: st.db, HSM: st.hsm, Now: st.now}); err != nil {
 		return admin.Verification{}, err
 	}
 	return st.verifyStore(ctx)

@@ -178,7 +178,7 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, status, h)
 }
 
-// health is the answer of /healthz and /readyz. A failed check is named with its cause.
+// health is the answer of /healthz, which has a status alone, and of /readyz. A failed check is named with its cause.
 type health struct {
 	Status   string            `json:"status"`            // "ok" or "unavailable"
 	FIPS140  string            `json:"fips140,omitempty"` // "off", "on" or "only", as in GODEBUG
