@@ -55,9 +55,10 @@ func allowedImports() map[string][]string {
 		// How it is done.
 		"internal/identity":    {"internal/store"},
 		"internal/authz":       {},
-		"internal/hsm":         {"internal/keywrap"}, // and hsm/openssl with that tag
+		"internal/hsm":         {"internal/keywrap", "internal/pkcs8"}, // and hsm/openssl with that tag
 		"internal/hsm/hsmtest": {"internal/hsm", "internal/keywrap"},
 		"internal/keywrap":     {},
+		"internal/pkcs8":       {},
 		"internal/release":     {},
 		"internal/pki":         {"internal/store"},
 		"internal/audit":       {},

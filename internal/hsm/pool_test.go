@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/strongroom/strongroom/internal/pkcs8"
 )
 
 // A job is a computation that ends when the test says so.
@@ -179,7 +181,7 @@ func TestBusy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	private, err := parsePKCS8(made.Blob[1:])
+	private, err := pkcs8.Parse(made.Blob[1:])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +193,7 @@ func TestBusy(t *testing.T) {
 	if _, err := s.Generate(ctx, Spec{Type: RSA, Bits: 2048}); !errors.Is(err, ErrBusy) {
 		t.Errorf("generating: %v", err)
 	}
-	if _, err := s.Import(ctx, *private); !errors.Is(err, ErrBusy) {
+	if _, err := s.Import(ctx, *fromPKCS8(private)); !errors.Is(err, ErrBusy) {
 		t.Errorf("importing: %v", err)
 	}
 	for _, spec := range []Spec{{Type: EC, Curve: P256}, {Type: EC, Curve: P256K}, {Type: Oct, Bits: 256}} {

@@ -1,14 +1,14 @@
 package hsm
 
 import (
-	"bytes"
 	"crypto/rand"
-	"encoding/asn1"
 	"errors"
 	"fmt"
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
+
+	"github.com/strongroom/strongroom/internal/pkcs8"
 )
 
 // P-256K is secp256k1, which the standard library does not have. The library that has it multiplies and inverts in a time
@@ -70,7 +70,7 @@ func newP256K(d *secp256k1.ModNScalar) (New, error) {
 func encodeP256K(d *secp256k1.ModNScalar, point []byte) ([]byte, error) {
 	b := d.Bytes()
 	defer clear(b[:])
-	return encodeEC(P256K, b[:], point)
+	return pkcs8.MarshalEC(pkcs8.P256K, b[:], point)
 }
 
 func importP256K(key *PrivateKey, publicRequired bool) (New, error) {
@@ -106,28 +106,19 @@ type p256kMaterial struct {
 var _ material = (*p256kMaterial)(nil)
 
 func openP256K(der []byte) (material, error) {
-	var (
-		outer pkcs8
-		inner sec1Key
-		oid   asn1.ObjectIdentifier
-	)
-	if _, err := asn1.Unmarshal(der, &outer); err != nil {
-		return nil, fmt.Errorf("hsm: the blob holds no EC key: %w", err)
+	key, err := pkcs8.Parse(der)
+	if err != nil {
+		return nil, fmt.Errorf("hsm: the key in the blob %w", err)
 	}
-	if _, err := asn1.Unmarshal(outer.Algorithm.Parameters.FullBytes, &oid); err != nil || !oid.Equal(oidOf(P256K)) {
+	if key.Curve != pkcs8.P256K {
 		return nil, errors.New("hsm: the blob holds no EC key on P-256K")
 	}
-	defer clear(outer.PrivateKey)
-	if _, err := asn1.Unmarshal(outer.PrivateKey, &inner); err != nil {
-		return nil, fmt.Errorf("hsm: the blob holds no EC key: %w", err)
-	}
-	defer clear(inner.PrivateKey)
 	m := &p256kMaterial{}
-	if overflow := m.d.SetByteSlice(inner.PrivateKey); overflow || len(inner.PrivateKey) != 32 || m.d.IsZero() {
+	if overflow := m.d.SetByteSlice(key.D); overflow || len(key.D) != 32 || m.d.IsZero() {
 		return nil, errors.New("hsm: the blob holds a key out of the order of P-256K")
 	}
 	m.public = publicP256K(&m.d)
-	if !bytes.Equal(m.public.SerializeUncompressed(), inner.PublicKey.Bytes) {
+	if !key.HasPoint(m.public.SerializeUncompressed()) {
 		return nil, errors.New("hsm: the blob holds two halves that are not one key's")
 	}
 	return m, nil

@@ -191,15 +191,7 @@ func (s *Software) ImportWrapped(ctx context.Context, kek Key, target KeyType, w
 	if target == Oct {
 		return importOct(plain)
 	}
-	key, err := parsePKCS8(plain)
-	if err != nil {
-		return New{}, err
-	}
-	defer key.clear()
-	if key.Type != target {
-		return New{}, badInput("The wrapped key is of the type %s, not %.40s.", key.Type, string(target))
-	}
-	return s.take(ctx, key, false)
+	return s.takePKCS8(ctx, plain, target)
 }
 
 // A blob is its format and then the key: PKCS#8 (RFC 5958) in DER for RSA and EC, the bytes of an oct key. Formats are
