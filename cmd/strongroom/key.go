@@ -240,7 +240,7 @@ type keySource struct {
 func (s *keySource) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&s.pemFile, "pem-file", "", "file with the private key in PEM: PKCS#8, PKCS#1 or SEC 1; - is standard input")
-	f.StringVar(&s.pemString, "pem-string", "", "the PEM itself"+elsewhereHelp)
+	f.StringVar(&s.pemString, "pem-string", "", "the PEM itself"+visibleHelp)
 	registerPassword(cmd, &s.pemPassword)
 	f.StringVar(&s.byokFile, "byok-file", "", `file with a key that was wrapped for the vault, as "strongroom key byok-wrap" makes it; - is standard input`)
 	f.StringVar(&s.byokString, "byok-string", "", "the content of such a file"+elsewhereHelp)
@@ -249,7 +249,7 @@ func (s *keySource) register(cmd *cobra.Command) {
 }
 
 func registerPassword(cmd *cobra.Command, password *string) {
-	cmd.Flags().StringVar(password, "pem-password", "", "password of encrypted PEM; others can see it, so better use @FILE, or @- for standard input")
+	cmd.Flags().StringVar(password, "pem-password", "", "password of encrypted PEM"+visibleHelp)
 }
 
 func (s *keySource) wrapped() bool { return s.byokFile != "" || s.byokString != "" }
@@ -311,7 +311,7 @@ func (s *keySource) pemKey(cmd *cobra.Command) (*azkeys.JSONWebKey, error) {
 	if s.pemFile != "" {
 		content, err = in.privateFile("pem-file", s.pemFile)
 	} else {
-		content, err = in.read("pem-string", s.pemString)
+		content, err = in.private("pem-string", s.pemString)
 	}
 	if err != nil {
 		return nil, err

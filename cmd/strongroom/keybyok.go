@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto"
+	"crypto/fips140"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/json"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/spf13/cobra"
 
 	"github.com/strongroom/strongroom/internal/keywrap"
@@ -73,19 +75,13 @@ type byokWrapping struct {
 
 // wrap returns the transfer file.
 func (w *byokWrapping) wrap(cmd *cobra.Command) ([]byte, error) {
+	if fips140.Enforced() {
+		return nil, errors.New("bring your own key is wrapped with SHA-1 in OAEP, which GODEBUG=fips140=only forbids: run the command " +
+			`without; a vault that runs with it does not take such files either, but "strongroom key import --pem-file"`)
+	}
 	in := inputs{cmd: cmd}
-	raw, err := in.file("kek-file", w.kekFile)
+	kek, err := w.kek(&in)
 	if err != nil {
-		return nil, err
-	}
-	kek, id, err := parseKEK(raw)
-	if err != nil {
-		return nil, fmt.Errorf("--kek-file %s: %w", w.kekFile, err)
-	}
-	if w.kekID != "" {
-		id = w.kekID
-	}
-	if err := checkKEK(kek, id); err != nil {
 		return nil, err
 	}
 	target, err := w.target(&in)
@@ -93,18 +89,47 @@ func (w *byokWrapping) wrap(cmd *cobra.Command) ([]byte, error) {
 		return nil, err
 	}
 	defer clear(target)
-	wrapped, err := keywrap.WrapRSAAES(kek, crypto.SHA1, target)
+	wrapped, err := keywrap.WrapRSAAES(kek.key, crypto.SHA1, target)
 	if err != nil {
 		return nil, err
 	}
-	return keywrap.TransferBlob{KeyID: id, Generator: "strongroom " + server.Version(), Ciphertext: wrapped}.Marshal()
+	return keywrap.TransferBlob{KeyID: kek.id, Generator: "strongroom " + server.Version(), Ciphertext: wrapped}.Marshal()
 }
 
-// checkKEK refuses what no vault has as a key exchange key, or cannot find.
-func checkKEK(kek *rsa.PublicKey, id string) error {
-	if bits := kek.N.BitLen(); !slices.Contains([]int{2048, 3072, 4096}, bits) {
-		return fmt.Errorf("the key exchange key has %d bits: vaults have those of 2048, 3072 and 4096", bits)
+// An exchangeKey is the public part of a key exchange key.
+type exchangeKey struct {
+	key *rsa.PublicKey
+	id  string   // "" if the file does not say
+	ops []string // nil if the file does not say
+}
+
+// kek reads the key exchange key and refuses one that the vault would not unwrap with, or could not find.
+func (w *byokWrapping) kek(in *inputs) (*exchangeKey, error) {
+	raw, err := in.file("kek-file", w.kekFile)
+	if err != nil {
+		return nil, err
 	}
+	kek, err := parseKEK(raw)
+	if err != nil {
+		return nil, fmt.Errorf("--kek-file %s: %w", w.kekFile, err)
+	}
+	if err := checkRSA(kek.key); err != nil {
+		return nil, fmt.Errorf("the key exchange key %w", err)
+	}
+	if kek.ops != nil && !slices.Contains(kek.ops, string(azkeys.KeyOperationImport)) {
+		return nil, fmt.Errorf("--kek-file %s: the key is not for keys to be imported with: create one with --ops import", w.kekFile)
+	}
+	switch {
+	case kek.id == "":
+		kek.id = w.kekID
+	case w.kekID != "" && !strings.EqualFold(strings.TrimSuffix(w.kekID, "/"), strings.TrimSuffix(kek.id, "/")):
+		return nil, usagef("--kek-id %s: the file has the key %s", w.kekID, kek.id)
+	}
+	return kek, checkKEKID(kek.id)
+}
+
+// checkKEKID refuses what is not the URL of a version of a key.
+func checkKEKID(id string) error {
 	if id == "" {
 		return usagef("--kek-id is missing: what is the key exchange key's URL? (key.kid in what key show prints)")
 	}
@@ -151,34 +176,41 @@ func (w *byokWrapping) symmetric(in *inputs) ([]byte, error) {
 	return key, nil
 }
 
-// parseKEK reads an RSA public key: PEM, a JWK, or a JWK in what the key commands print. JSON may say its URL.
-func parseKEK(raw []byte) (key *rsa.PublicKey, id string, err error) {
+// parseKEK reads an RSA public key: PEM, a JWK, or a JWK in what the key commands print. JSON may say its URL and its operations.
+func parseKEK(raw []byte) (*exchangeKey, error) {
 	if block, _ := pem.Decode(raw); block != nil {
-		key, err = parsePublicRSA(block)
-		return key, "", err
+		key, err := parsePublicRSA(block)
+		return &exchangeKey{key: key}, err
 	}
-	type jwk struct{ Kty, Kid, N, E string }
+	type jwk struct {
+		Kty, Kid, N, E string
+		Ops            []string `json:"key_ops"`
+		OpsOut         []string `json:"keyOps"` // as the key commands print it
+	}
 	var file struct {
 		jwk
 		Key *jwk
 	}
 	if err := json.Unmarshal(raw, &file); err != nil {
-		return nil, "", errors.New("neither PEM nor JSON")
+		return nil, errors.New("neither PEM nor JSON")
 	}
 	k := &file.jwk
 	if file.Key != nil {
 		k = file.Key
 	}
 	if strings.TrimSuffix(k.Kty, hsmSuffix) != "RSA" {
-		return nil, "", fmt.Errorf("a key of type %q: a key exchange key is of type RSA-HSM", k.Kty)
+		return nil, fmt.Errorf("a key of type %q: a key exchange key is of type RSA-HSM", k.Kty)
 	}
 	n, err1 := fromBase64([]byte(k.N))
 	e, err2 := fromBase64([]byte(k.E))
 	if err := errors.Join(err1, err2); err != nil {
-		return nil, "", fmt.Errorf("its n or e is %w", err)
+		return nil, fmt.Errorf("its n or e is %w", err)
 	}
-	key, err = newPublicRSA(n, e)
-	return key, k.Kid, err
+	key, err := newPublicRSA(n, e)
+	if k.Ops == nil {
+		k.Ops = k.OpsOut
+	}
+	return &exchangeKey{key, k.Kid, k.Ops}, err
 }
 
 func parsePublicRSA(block *pem.Block) (*rsa.PublicKey, error) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/fips140"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
@@ -10,7 +11,9 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"math/big"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -137,6 +140,11 @@ func TestBYOKWrapRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	kekJSON := func(more string) string {
+		return fmt.Sprintf(`{"key":{"kty":"RSA-HSM","kid":%q,"n":%q,"e":"AQAB"%s}}`, kekID, base64.RawURLEncoding.EncodeToString(kek.N.Bytes()), more)
+	}
+	even := rsa.PublicKey{N: new(big.Int).SetBit(kek.N, 0, 0), E: 65537}
+	three := rsa.PublicKey{N: kek.N, E: 3}
 	public := func(key *rsa.PrivateKey) string {
 		return pemOf("RSA PUBLIC KEY", x509.MarshalPKCS1PublicKey(&key.PublicKey))
 	}
@@ -155,6 +163,14 @@ func TestBYOKWrapRefuses(t *testing.T) {
 		{[]string{"--kek-file", good, "--kek-id", kekID}, exitUsage, "give --key-file or --oct-file"},
 		{[]string{"--kek-file", good, "--kek-id", kekID, "--key-file", pemKey, "--oct-file", oct}, exitUsage, "none of the others can be"},
 		{[]string{"--kek-file", file("a", public(odd)), "--kek-id", kekID, "--key-file", pemKey}, exitFailed, "has 2056 bits"},
+		{[]string{"--kek-file", file("i", pemOf("RSA PUBLIC KEY", x509.MarshalPKCS1PublicKey(&even))), "--kek-id", kekID, "--key-file", pemKey},
+			exitFailed, "even modulus"},
+		{[]string{"--kek-file", file("j", pemOf("RSA PUBLIC KEY", x509.MarshalPKCS1PublicKey(&three))), "--kek-id", kekID, "--key-file", pemKey},
+			exitFailed, "exponent 3"},
+		{[]string{"--kek-file", file("k", kekJSON(`,"keyOps":["wrapKey"]`)), "--key-file", pemKey}, exitFailed, "--ops import"},
+		{[]string{"--kek-file", file("l", kekJSON(`,"key_ops":[]`)), "--key-file", pemKey}, exitFailed, "--ops import"},
+		{[]string{"--kek-file", file("m", kekJSON("")), "--kek-id", kekID[:len(kekID)-1] + "0", "--key-file", pemKey}, exitUsage, "the file has the key " + kekID},
+		{[]string{"--kek-file", good, "--kek-id", kekID, "--key-file", file("n", pkcs8Of(t, odd))}, exitFailed, "the RSA key has 2056 bits"},
 		{[]string{"--kek-file", file("b", koblitzPublic), "--kek-id", kekID, "--key-file", pemKey}, exitFailed, "--kek-file"},
 		{[]string{"--kek-file", file("c", koblitzPKCS8), "--kek-id", kekID, "--key-file", pemKey}, exitFailed, "the public part is needed"},
 		{[]string{"--kek-file", file("d", `{"kty":"EC"}`), "--kek-id", kekID, "--key-file", pemKey}, exitFailed, `a key of type "EC"`},
@@ -176,6 +192,27 @@ func TestBYOKWrapRefuses(t *testing.T) {
 	}
 }
 
+// The vault's rule on SHA-1 is the wrapper's, too. GODEBUG is read when a process starts.
+func TestBYOKWrapUnderFIPS(t *testing.T) {
+	t.Parallel()
+	if !fips140.Enforced() {
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(t.Context(), self, "-test.run=^TestBYOKWrapUnderFIPS$", "-test.v")
+		cmd.Env = append(os.Environ(), "GODEBUG=fips140=only")
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestBYOKWrapUnderFIPS") {
+			t.Errorf("under fips140=only: %v\n%s", err, out)
+		}
+		return
+	}
+	code, stdout, stderr := runHere(t.Context(), "key", "byok-wrap", "--kek-file", "none", "--oct-file", "none", "--out", "-")
+	if code != exitFailed || stdout != "" || !strings.Contains(stderr, "SHA-1") {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+}
+
 // Others' eyes on a private key are worth a word.
 func TestPrivateFile(t *testing.T) {
 	t.Parallel()
@@ -194,6 +231,14 @@ func TestPrivateFile(t *testing.T) {
 		}
 		if got := cmd.ErrOrStderr().(*bytes.Buffer).String(); strings.Contains(got, "chmod 600 "+path) != want || !want && got != "" {
 			t.Errorf("%04o: %q", mode, got)
+		}
+		cmd = commandWith(t, "")
+		in = inputs{cmd: cmd}
+		if _, err := in.private("pem-string", "@"+path); err != nil {
+			t.Fatal(err)
+		}
+		if got := cmd.ErrOrStderr().(*bytes.Buffer).String(); strings.Contains(got, "chmod 600 "+path) != want || !want && got != "" {
+			t.Errorf("%04o, with @: %q", mode, got)
 		}
 	}
 }

@@ -56,24 +56,40 @@ func (in *inputs) take(flag, path string) error {
 	return nil
 }
 
-// privateFile is file for one with a private key. It says if others can read that too.
+// privateFile is file for what nobody else should see. It says if others can.
 func (in *inputs) privateFile(flag, path string) ([]byte, error) {
 	content, err := in.file(flag, path)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		in.warn(path)
+	}
+	return content, err
+}
+
+// private is read for what nobody else should see.
+func (in *inputs) private(flag, argument string) ([]byte, error) {
+	content, err := in.read(flag, argument)
+	if path, elsewhere := strings.CutPrefix(argument, "@"); elsewhere && err == nil {
+		in.warn(path)
+	}
+	return content, err
+}
+
+// warn says it if other users can reach a file.
+func (in *inputs) warn(path string) {
+	if path == "-" {
+		return
 	}
 	info, err := os.Stat(path)
 	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
-		fmt.Fprintf(in.cmd.ErrOrStderr(), "strongroom: %s holds a private key, and other users can reach it (mode %04o): chmod 600 %[1]s\n",
+		fmt.Fprintf(in.cmd.ErrOrStderr(), "strongroom: %s holds a secret, and other users can reach it (mode %04o): chmod 600 %[1]s\n",
 			path, info.Mode().Perm())
 	}
-	return content, nil
 }
 
 // privatePEM parses a private key. The password is read only now, after the key.
 func (in *inputs) privatePEM(content []byte, password string) (privateKey, error) {
 	defer clear(content)
-	secret, err := in.read("pem-password", password)
+	secret, err := in.private("pem-password", password)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +146,12 @@ func needed(cmd *cobra.Command, flags ...string) error {
 	return nil
 }
 
-const elsewhereHelp = "; @FILE is a file, @- standard input"
+const (
+	elsewhereHelp = "; @FILE is a file, @- standard input"
+
+	// visibleHelp is for what is secret: every program of the machine sees a command line.
+	visibleHelp = "; others can see it, so better use @FILE, or @- for standard input"
+)
 
 // encryption is what encrypt and decrypt have in common.
 type encryption struct {

@@ -19,44 +19,18 @@ import (
 	"fmt"
 	"hash"
 	"math/big"
+	"slices"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
-)
 
-// Keys in PEM. crypto/x509 reads and writes all of it but keys on secp256k1, which vaults call P-256K, and keys that are
-// encrypted with a password; these two are read here with encoding/asn1.
-
-var (
-	oidECPublicKey = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1} // RFC 5480, 2.1.1
-	oidSecp256k1   = asn1.ObjectIdentifier{1, 3, 132, 0, 10}       // SEC 2, A.2
+	"github.com/strongroom/strongroom/internal/pkcs8"
 )
 
 // A privateKey is an *rsa.PrivateKey, an *ecdsa.PrivateKey or a *secp256k1.PrivateKey.
 type privateKey any
 
-// privateInfo is PKCS#8's PrivateKeyInfo (RFC 5958, 2). What may follow is not needed.
-type privateInfo struct {
-	Version   int
-	Algorithm pkix.AlgorithmIdentifier
-	Key       []byte
-}
-
-// ecPrivateKey is SEC 1's (RFC 5915, 3).
-type ecPrivateKey struct {
-	Version int
-	Key     []byte
-	Curve   asn1.ObjectIdentifier `asn1:"optional,explicit,tag:0"`
-	Public  asn1.BitString        `asn1:"optional,explicit,tag:1"`
-}
-
-// publicInfo is X.509's SubjectPublicKeyInfo.
-type publicInfo struct {
-	Algorithm pkix.AlgorithmIdentifier
-	Key       asn1.BitString
-}
-
-// parsePrivatePEM reads the first private key in PEM: PKCS#8, which may be encrypted, PKCS#1 or SEC 1.
+// parsePrivatePEM reads the first private key in PEM: PKCS#8, which may be encrypted, PKCS#1 or SEC 1. It does not look at what follows.
 func parsePrivatePEM(content, password []byte) (privateKey, error) {
 	for rest := content; ; {
 		var block *pem.Block
@@ -69,11 +43,11 @@ func parsePrivatePEM(content, password []byte) (privateKey, error) {
 		}
 		switch block.Type {
 		case "PRIVATE KEY":
-			return parsePKCS8(block.Bytes)
+			return newPrivateKey(pkcs8.Parse(block.Bytes))
 		case "RSA PRIVATE KEY":
-			return checkedKey(x509.ParsePKCS1PrivateKey(block.Bytes))
+			return newPrivateKey(pkcs8.ParsePKCS1(block.Bytes))
 		case "EC PRIVATE KEY":
-			return parseSEC1(block.Bytes, nil)
+			return newPrivateKey(pkcs8.ParseSEC1(block.Bytes))
 		case "ENCRYPTED PRIVATE KEY":
 			return parseEncrypted(block.Bytes, password)
 		case "OPENSSH PRIVATE KEY":
@@ -82,70 +56,96 @@ func parsePrivatePEM(content, password []byte) (privateKey, error) {
 	}
 }
 
-func parsePKCS8(der []byte) (privateKey, error) {
-	var info privateInfo
-	var curve asn1.ObjectIdentifier
-	if _, err := asn1.Unmarshal(der, &info); err != nil {
-		return nil, fmt.Errorf("the key is not PKCS#8: %w", err)
+// newPrivateKey makes a key of what was read, and refuses what no vault takes: it is a shorter way to learn it from here.
+func newPrivateKey(k *pkcs8.Key, err error) (privateKey, error) {
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("the key %w", err)
+	case k.Curve == "":
+		return newPrivateRSA(k)
+	case k.Curve == pkcs8.P256K:
+		return newSecp256k1(k)
+	default:
+		return newPrivateEC(k)
 	}
-	if info.Algorithm.Algorithm.Equal(oidECPublicKey) {
-		_, err := asn1.Unmarshal(info.Algorithm.Parameters.FullBytes, &curve)
-		if err == nil && curve.Equal(oidSecp256k1) {
-			return parseSEC1(info.Key, curve)
-		}
-	}
-	return checkedKey(x509.ParsePKCS8PrivateKey(der))
 }
 
-// parseSEC1 reads an EC key that says its curve itself, unless what is around it does.
-func parseSEC1(der []byte, curve asn1.ObjectIdentifier) (privateKey, error) {
-	var key ecPrivateKey
-	if _, err := asn1.Unmarshal(der, &key); err != nil {
-		return nil, fmt.Errorf("the EC key is not that of SEC 1: %w", err)
+func newPrivateRSA(k *pkcs8.Key) (privateKey, error) {
+	public, err := newPublicRSA(k.N, k.E)
+	if err != nil {
+		return nil, fmt.Errorf("the RSA key is wrong: %w", err)
 	}
-	if curve == nil {
-		curve = key.Curve
+	if err := checkRSA(public); err != nil {
+		return nil, fmt.Errorf("the RSA key %w", err)
 	}
-	if curve.Equal(oidSecp256k1) {
-		return newSecp256k1(key.Key, key.Public)
+	number := func(b []byte) *big.Int { return new(big.Int).SetBytes(b) }
+	key := &rsa.PrivateKey{PublicKey: *public, D: number(k.D), Primes: []*big.Int{number(k.P), number(k.Q)}}
+	if err := key.Validate(); err != nil {
+		return nil, fmt.Errorf("the RSA key is wrong: %w", err)
 	}
-	return checkedKey(x509.ParseECPrivateKey(der))
-}
-
-func newSecp256k1(secret []byte, public asn1.BitString) (privateKey, error) {
-	var d secp256k1.ModNScalar
-	if len(secret) > secp256k1.PrivKeyBytesLen || d.SetByteSlice(secret) || d.IsZero() {
-		return nil, errors.New("the P-256K key's number is not within its curve's order")
-	}
-	key := secp256k1.NewPrivateKey(&d)
-	if public.BitLength == 0 {
-		return key, nil
-	}
-	if stated, err := secp256k1.ParsePubKey(public.RightAlign()); err != nil || !stated.IsEqual(key.PubKey()) {
-		return nil, errors.New("the P-256K key's public part is not that of its private one")
+	key.Precompute()
+	pre := key.Precomputed
+	if pre.Dp.Cmp(number(k.DP)) != 0 || pre.Dq.Cmp(number(k.DQ)) != 0 || pre.Qinv.Cmp(number(k.QI)) != 0 {
+		return nil, errors.New("the RSA key is wrong: its numbers do not belong together")
 	}
 	return key, nil
 }
 
-// checkedKey refuses what no vault takes, in the words of whoever wants to import it.
-func checkedKey[K any](parsed K, err error) (privateKey, error) {
+// rsaSizes are how many bits RSA keys of vaults have.
+func rsaSizes() []int { return []int{2048, 3072, 4096} }
+
+// checkRSA refuses what vaults refuse. Its errors say something of a key.
+func checkRSA(key *rsa.PublicKey) error {
+	switch bits := key.N.BitLen(); {
+	case !slices.Contains(rsaSizes(), bits):
+		return fmt.Errorf("has %d bits: vaults have those of 2048, 3072 and 4096", bits)
+	case key.N.Bit(0) == 0:
+		return errors.New("has an even modulus, which is the product of no two large primes")
+	case key.E < 65537 || key.E%2 == 0:
+		return fmt.Errorf("has the public exponent %d: vaults take odd ones from 65537", key.E)
+	}
+	return nil
+}
+
+func newPrivateEC(k *pkcs8.Key) (privateKey, error) {
+	curve := curves()[azkeys.CurveName(k.Curve)]
+	d := bytes.TrimLeft(k.D, "\x00")
+	size := (curve.Params().BitSize + 7) / 8
+	if len(d) > size {
+		return nil, errOrder(k)
+	}
+	key, err := ecdsa.ParseRawPrivateKey(curve, append(make([]byte, size-len(d)), d...))
+	if err != nil {
+		return nil, errOrder(k)
+	}
+	point, err := key.PublicKey.Bytes()
 	if err != nil {
 		return nil, err
 	}
-	switch key := any(parsed).(type) {
-	case *rsa.PrivateKey:
-		if len(key.Primes) == 2 {
-			return key, nil
-		}
-		return nil, fmt.Errorf("the RSA key has %d primes: vaults take keys of two", len(key.Primes))
-	case *ecdsa.PrivateKey:
-		if _, err := curveName(key.Curve); err != nil {
-			return nil, err
-		}
-		return key, nil
-	default:
-		return nil, fmt.Errorf("the key is a %T: vaults take RSA keys and EC keys on P-256, P-256K, P-384 and P-521", key)
+	if !k.HasPoint(point) {
+		return nil, errHalves(k)
 	}
+	return key, nil
+}
+
+func newSecp256k1(k *pkcs8.Key) (privateKey, error) {
+	var d secp256k1.ModNScalar
+	if len(k.D) > secp256k1.PrivKeyBytesLen || d.SetByteSlice(k.D) || d.IsZero() {
+		return nil, errOrder(k)
+	}
+	key := secp256k1.NewPrivateKey(&d)
+	if !k.HasPoint(key.PubKey().SerializeUncompressed()) {
+		return nil, errHalves(k)
+	}
+	return key, nil
+}
+
+func errOrder(k *pkcs8.Key) error {
+	return fmt.Errorf("the %s key's number is not within its curve's order", k.Curve)
+}
+
+func errHalves(k *pkcs8.Key) error {
+	return fmt.Errorf("the %s key's public part is not that of its private one", k.Curve)
 }
 
 func curves() map[azkeys.CurveName]elliptic.Curve {
@@ -205,17 +205,7 @@ func marshalPKCS8(key privateKey) ([]byte, error) {
 	if !ok {
 		return x509.MarshalPKCS8PrivateKey(key)
 	}
-	// As crypto/x509 does for other curves: the curve is said outside, so not again inside.
-	public := k.PubKey().SerializeUncompressed()
-	inner, err := asn1.Marshal(ecPrivateKey{Version: 1, Key: k.Serialize(), Public: bitString(public)})
-	if err != nil {
-		return nil, err
-	}
-	algorithm, err := secp256k1Algorithm()
-	if err != nil {
-		return nil, err
-	}
-	return asn1.Marshal(privateInfo{Algorithm: algorithm, Key: inner})
+	return pkcs8.MarshalEC(pkcs8.P256K, k.Serialize(), k.PubKey().SerializeUncompressed())
 }
 
 // marshalPublic writes the public part of a vault's key as SubjectPublicKeyInfo.
@@ -253,11 +243,7 @@ func marshalPublicEC(k *azkeys.JSONWebKey) ([]byte, error) {
 		if _, err := secp256k1.ParsePubKey(point); err != nil {
 			return nil, fmt.Errorf("the key is not a point on P-256K: %w", err)
 		}
-		algorithm, err := secp256k1Algorithm()
-		if err != nil {
-			return nil, err
-		}
-		return asn1.Marshal(publicInfo{algorithm, bitString(point)})
+		return pkcs8.MarshalPublicEC(pkcs8.P256K, point)
 	}
 	curve, ok := curves()[*k.Crv]
 	if !ok {
@@ -280,14 +266,7 @@ func uncompressed(k *azkeys.JSONWebKey, size int) []byte {
 	return point
 }
 
-func secp256k1Algorithm() (pkix.AlgorithmIdentifier, error) {
-	curve, err := asn1.Marshal(oidSecp256k1)
-	return pkix.AlgorithmIdentifier{Algorithm: oidECPublicKey, Parameters: asn1.RawValue{FullBytes: curve}}, err
-}
-
-func bitString(b []byte) asn1.BitString { return asn1.BitString{Bytes: b, BitLength: 8 * len(b)} }
-
-// Encrypted PKCS#8 (RFC 5958, 3) as OpenSSL and Python's cryptography write it: PBES2 of RFC 8018 with PBKDF2 and AES-CBC.
+// Encrypted PKCS#8 (RFC 5958, 3), which crypto/x509 does not have, as OpenSSL and Python's cryptography write it: PBES2 of RFC 8018 with PBKDF2 and AES-CBC.
 
 var (
 	oidPBES2  = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 13}
@@ -352,11 +331,11 @@ func parseEncrypted(der, password []byte) (privateKey, error) {
 		return nil, err
 	}
 	defer clear(plain)
-	key, err := parsePKCS8(plain)
-	if errors.As(err, new(asn1.StructuralError)) || errors.As(err, new(asn1.SyntaxError)) {
+	key, err := pkcs8.Parse(plain)
+	if errors.Is(err, pkcs8.ErrNotPKCS8) {
 		return nil, errWrongPassword // one of 256 wrong ones leaves what looks like padding
 	}
-	return key, err
+	return newPrivateKey(key, err)
 }
 
 func decryptPKCS8(der, password []byte) ([]byte, error) {

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/hex"
 	"encoding/pem"
 	"math/big"
@@ -16,6 +17,8 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/strongroom/strongroom/internal/pkcs8"
 )
 
 // One key on secp256k1, which openssl made and wrote in all these ways. It is for tests alone.
@@ -146,6 +149,12 @@ func TestPEMRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	small, odd := newRSAKey(t, 1024), newRSAKey(t, 2056)
+	good := newRSAKey(t, 2048)
+	three, otherD, otherDP := membersOf(good), membersOf(good), membersOf(good)
+	three.E = big.NewInt(3)
+	otherD.D = new(big.Int).Add(good.D, big.NewInt(2))
+	otherDP.DP = otherDP.DQ
 	for _, tc := range []struct{ name, text, password, want string }{
 		{"nothing", "", "", "no private key in PEM"},
 		{"public key", koblitzPublic, "", "no private key in PEM"},
@@ -157,9 +166,16 @@ func TestPEMRefused(t *testing.T) {
 		{"old PEM", oldEncryption, "correct", "openssl pkey"},
 		{"OpenSSH", pemOf("OPENSSH PRIVATE KEY", []byte("x")), "", "ssh-keygen -p"},
 		{"another public part", otherPoint, "", "public part is not that of its private one"},
-		{"Ed25519", pkcs8Of(t, other), "", "vaults take RSA keys and EC keys"},
-		{"P-224", pkcs8Of(t, p224), "", "on the curve P-224"},
-		{"not PKCS#8", pemOf("PRIVATE KEY", []byte("x")), "", "not PKCS#8"},
+		{"Ed25519", pkcs8Of(t, other), "", "the key is neither an RSA nor an EC key"},
+		{"P-224", pkcs8Of(t, p224), "", "on the curve 1.3.132.0.33"},
+		{"RSA of 1024 bits", pkcs8Of(t, small), "", "has 1024 bits"},
+		{"RSA of 2056 bits", pkcs8Of(t, odd), "", "has 2056 bits"},
+		{"RSA with the exponent 3", pemOf("RSA PRIVATE KEY", asDER(t, three)), "", "exponent 3"},
+		{"RSA with another dP", pemOf("RSA PRIVATE KEY", asDER(t, otherDP)), "", "RSA key is wrong"},
+		{"RSA with another d", pemOf("RSA PRIVATE KEY", asDER(t, otherD)), "", "RSA key is wrong"},
+		{"RSA with something behind", pemOf("RSA PRIVATE KEY", append(asDER(t, membersOf(good)), 0)), "", "not that of PKCS#1"},
+		{"P-256 with another's public part", pemOf("EC PRIVATE KEY", mixedHalves(t)), "", "public part is not that of its private one"},
+		{"not PKCS#8", pemOf("PRIVATE KEY", []byte("x")), "", "not in PKCS#8"},
 		{"not SEC 1", pemOf("EC PRIVATE KEY", []byte("x")), "", "not that of SEC 1"},
 		{"not encrypted PKCS#8", pemOf("ENCRYPTED PRIVATE KEY", []byte("x")), "p", "not encrypted PKCS#8"},
 	} {
@@ -180,17 +196,68 @@ func TestWrongPasswords(t *testing.T) {
 	}
 }
 
-func TestKoblitzNumbers(t *testing.T) {
+func TestECNumbers(t *testing.T) {
 	t.Parallel()
-	order, _ := new(big.Int).SetString("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141", 16)
-	for name, d := range map[string][]byte{"zero": make([]byte, 32), "the order": order.Bytes(), "too long": make([]byte, 33), "none": {}} {
-		if key, err := newSecp256k1(d, bitString(nil)); err == nil {
-			t.Errorf("%s: %T", name, key)
+	for curve, order := range map[pkcs8.Curve]string{
+		pkcs8.P256K: "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141",
+		pkcs8.P256:  "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551",
+	} {
+		n, _ := new(big.Int).SetString(order, 16)
+		for name, d := range map[string][]byte{"zero": make([]byte, 32), "the order": n.Bytes(), "too long": bytes.Repeat([]byte{1}, 33), "none": {}} {
+			if key, err := newPrivateKey(&pkcs8.Key{Curve: curve, D: d}, nil); err == nil {
+				t.Errorf("%s, %s: %T", curve, name, key)
+			}
+		}
+		if _, err := newPrivateKey(&pkcs8.Key{Curve: curve, D: []byte{1}}, nil); err != nil {
+			t.Error(curve, err)
 		}
 	}
-	if _, err := newSecp256k1([]byte{1}, bitString(nil)); err != nil {
-		t.Error(err)
+}
+
+func newRSAKey(t *testing.T, bits int) *rsa.PrivateKey {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, bits)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return key
+}
+
+// rsaMembers are a key in PKCS#1.
+type rsaMembers struct {
+	Version                   int
+	N, E, D, P, Q, DP, DQ, QI *big.Int
+}
+
+func membersOf(key *rsa.PrivateKey) rsaMembers {
+	pre := key.Precomputed
+	return rsaMembers{0, key.N, big.NewInt(int64(key.E)), key.D, key.Primes[0], key.Primes[1], pre.Dp, pre.Dq, pre.Qinv}
+}
+
+func asDER(t *testing.T, v any) []byte {
+	t.Helper()
+	der, err := asn1.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+// mixedHalves is the private half of one key on P-256 with the public one of another, in SEC 1. crypto/x509 would not see it.
+func mixedHalves(t *testing.T) []byte {
+	t.Helper()
+	var sec1 [2][]byte
+	for i := range sec1 {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sec1[i], err = x509.MarshalECPrivateKey(key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const point = 65 // bytes, at the end
+	return append(sec1[0][:len(sec1[0])-point], sec1[1][len(sec1[1])-point:]...)
 }
 
 func pemOf(typ string, der []byte) string {
@@ -326,11 +393,11 @@ func FuzzPrivatePEM(f *testing.F) {
 		if _, err := marshalPublic(k); err != nil {
 			t.Errorf("%T: %v", key, err)
 		}
-		pkcs8, err := marshalPKCS8(key)
+		written, err := marshalPKCS8(key)
 		if err != nil {
 			t.Fatalf("%T: %v", key, err)
 		}
-		again, err := parsePKCS8(pkcs8)
+		again, err := parsePrivatePEM([]byte(pemOf("PRIVATE KEY", written)), nil)
 		if err != nil {
 			t.Fatalf("%T: %v", key, err)
 		}
