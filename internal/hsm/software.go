@@ -376,7 +376,7 @@ func (k *softwareKey) Export(_ context.Context, recipient *rsa.PublicKey, hash c
 	defer clear(encoded)
 	wrapped, err := keywrap.WrapRSAAES(recipient, hash, encoded)
 	if errors.Is(err, keywrap.ErrRecipient) {
-		return nil, badInput("The key to export to is no RSA key of at least %d bits.", keywrap.MinRSABits)
+		return nil, badInput("The key to export to must be %s.", keywrap.RecipientRule())
 	}
 	return wrapped, err
 }

@@ -3,6 +3,7 @@ package keywrap
 import (
 	"crypto"
 	"crypto/aes"
+	"crypto/fips140"
 	"crypto/rand"
 	"crypto/rsa"
 	_ "crypto/sha1" // OAEP's hash in BYOK
@@ -12,14 +13,15 @@ import (
 	"fmt"
 )
 
-// MinRSABits is the least size of an RSA key that keys are wrapped for: with less, the wrapping would be the weakest part.
-const MinRSABits = 2048
+// An RSA key that keys are wrapped for has from MinRSABits to MaxRSABits: with less, the wrapping would be the weakest part; the bound
+// above keeps the work bounded.
+const (
+	MinRSABits = 2048
+	MaxRSABits = 4096
+)
 
-// maxRSABits keeps the work bounded.
-const maxRSABits = 16 << 10
-
-// ErrRecipient says that a key is not wrapped for such a recipient.
-var ErrRecipient = fmt.Errorf("keywrap: the recipient has no RSA key of at least %d bits", MinRSABits)
+// ErrRecipient says that keys are not wrapped for such a recipient; see IsRecipient.
+var ErrRecipient = errors.New("keywrap: the recipient's key is none that keys are wrapped for")
 
 const aesKeyLen = 32
 
@@ -31,7 +33,7 @@ func WrapRSAAES(recipient *rsa.PublicKey, hash crypto.Hash, target []byte) ([]by
 	if !hashAllowed(hash) {
 		return nil, fmt.Errorf("keywrap: wrapping with OAEP does not use %v", hash)
 	}
-	if !isRecipient(recipient) {
+	if !IsRecipient(recipient) {
 		return nil, ErrRecipient
 	}
 	key := make([]byte, aesKeyLen)
@@ -52,13 +54,26 @@ func WrapRSAAES(recipient *rsa.PublicKey, hash crypto.Hash, target []byte) ([]by
 	return append(encrypted, wrapped...), nil
 }
 
-// isRecipient tells whether key may be a real one: somebody may have made it up.
-func isRecipient(key *rsa.PublicKey) bool {
+// IsRecipient tells whether keys are wrapped for key, as far as anybody can tell who did not make it: it may be made up. Under
+// GODEBUG=fips140=only, Go's module encrypts for fewer.
+func IsRecipient(key *rsa.PublicKey) bool {
 	if key == nil || key.N == nil || key.N.Sign() <= 0 {
 		return false
 	}
 	bits := key.N.BitLen()
-	return bits >= MinRSABits && bits <= maxRSABits && key.N.Bit(0) == 1 && key.E >= 3 && key.E%2 == 1 && key.E <= 1<<31-1
+	if fips140.Enforced() && (bits%2 == 1 || key.E <= 1<<16) {
+		return false
+	}
+	return bits >= MinRSABits && bits <= MaxRSABits && key.N.Bit(0) == 1 && key.E >= 3 && key.E%2 == 1 && key.E <= 1<<31-1
+}
+
+// RecipientRule says for people what IsRecipient accepts: an RSA key of so many bits.
+func RecipientRule() string {
+	rule := fmt.Sprintf("an RSA key of %d to %d bits", MinRSABits, MaxRSABits)
+	if fips140.Enforced() {
+		rule += ", an even number, with a public exponent above 65536 (fips140=only)"
+	}
+	return rule
 }
 
 func hashAllowed(hash crypto.Hash) bool {

@@ -146,7 +146,7 @@ func TestWrapRSAAESRefuses(t *testing.T) {
 		"nobody":       nil,
 		"no key":       {},
 		"2047 bits":    {N: new(big.Int).Rsh(key.N, 1), E: key.E},
-		"32,768 bits":  {N: new(big.Int).SetBit(key.N, 32767, 1), E: key.E},
+		"4097 bits":    {N: new(big.Int).SetBit(key.N, 4096, 1), E: key.E},
 		"an even N":    {N: new(big.Int).SetBit(key.N, 0, 0), E: key.E},
 		"an even E":    {N: key.N, E: 65536},
 		"the E one":    {N: key.N, E: 1},

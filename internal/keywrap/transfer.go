@@ -162,13 +162,25 @@ func (f *transferFile) blob() (TransferBlob, error) {
 			return TransferBlob{}, fmt.Errorf("its %q is %.40q and must be %q", m.name, m.got, m.want)
 		}
 	}
-	// Some write padding, although the format has none.
-	ciphertext, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimRight(f.Ciphertext, "="))
+	ciphertext, err := decodeBase64(f.Ciphertext)
 	if err != nil {
 		return TransferBlob{}, errors.New(`its "ciphertext" is not base64url`)
 	}
 	b := TransferBlob{KeyID: f.Header.KeyID, Generator: f.Generator, Ciphertext: ciphertext}
 	return b, b.check()
+}
+
+// decodeBase64 reads base64url. Some write padding, although the format has none; if it is there, it is right. The standard library
+// skips line breaks even when it is strict.
+func decodeBase64(text string) ([]byte, error) {
+	encoding := base64.RawURLEncoding
+	if strings.HasSuffix(text, "=") {
+		encoding = base64.URLEncoding
+	}
+	if strings.ContainsAny(text, "\r\n") {
+		return nil, errors.New("a line break in base64")
+	}
+	return encoding.Strict().DecodeString(text)
 }
 
 func (b TransferBlob) check() error {

@@ -22,7 +22,6 @@ func TestTransferBlob(t *testing.T) {
 	}
 	for name, text := range map[string]string{
 		"as we write it": transferBlob,
-		"padded base64":  strings.Replace(transferBlob, "AQID", "AQID=", 1),
 		"members of others": strings.NewReplacer(`{"schema`, `{"x":{"y":[1,{"kid":2}]},"schema`, `{"kid"`, `{"z":null,"kid"`).
 			Replace(transferBlob),
 		"another order": `{"generator":"a tool 1.0","ciphertext":"AQID","header":{"enc":"CKM_RSA_AES_KEY_WRAP","alg":"dir",` +
@@ -30,6 +29,17 @@ func TestTransferBlob(t *testing.T) {
 	} {
 		if got, err := keywrap.ParseTransferBlob([]byte(text)); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+}
+
+// With padding, as some write it, it has to be the right one.
+func TestPaddedTransferBlob(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{"AQ": "\x01", "AQ==": "\x01", "AQI": "\x01\x02", "AQI=": "\x01\x02", "AQID": "\x01\x02\x03"} {
+		got, err := keywrap.ParseTransferBlob([]byte(strings.Replace(transferBlob, "AQID", text, 1)))
+		if err != nil || string(got.Ciphertext) != want {
+			t.Errorf("%s: %q, %v", text, got.Ciphertext, err)
 		}
 	}
 }
@@ -67,6 +77,13 @@ func TestParseTransferBlobRefuses(t *testing.T) {
 		"no ciphertext":          swap(`"AQID"`, `""`),
 		"base64 of other signs":  swap("AQID", "AQ+/"),
 		"base64 with a rest":     swap("AQID", "AQJ"),
+		"padding for nothing":    swap("AQID", "AQID="),
+		"half of the padding":    swap("AQID", "AQ="),
+		"too much padding":       swap("AQID", "AQI=="),
+		"padding in the middle":  swap("AQID", "AQ==AQID"),
+		"a line feed in base64":  swap("AQID", `AQ\nID`),
+		"a return in base64":     swap("AQID", `AQID\r`),
+		"both behind padding":    swap("AQID", `AQ==\r\n`),
 		"too large":              swap("AQID", strings.Repeat("AQID", 1<<14)),
 	} {
 		if got, err := keywrap.ParseTransferBlob([]byte(text)); err == nil || !reflect.DeepEqual(got, keywrap.TransferBlob{}) {

@@ -17,16 +17,16 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/strongroom/strongroom/internal/keywrap"
 )
 
 // Bounds of a token and of the keys in it.
 const (
-	MaxToken         = 64 << 10 // bytes; those of Azure's attestation service have some 10 KiB
-	maxKeyID         = 256
-	maxTargetKeys    = 16
-	minRecipientBits = 2048
-	maxRecipientBits = 4096
-	clockLeeway      = 60 * time.Second
+	MaxToken      = 64 << 10 // bytes; those of Azure's attestation service have some 10 KiB
+	maxKeyID      = 256
+	maxTargetKeys = 16
+	clockLeeway   = 60 * time.Second
 )
 
 // Defaults of a Config.
@@ -307,8 +307,7 @@ func (a *Attestation) EncryptionKey() (*rsa.PublicKey, string, error) {
 		kid, isText := jwk["kid"].(string)
 		_, hasKid := jwk["kid"]
 		if !ok || hasKid && !isText || len(kid) > maxKeyID {
-			return nil, "", errorf(BadKey, "The first encryption key of the attestation token must be an RSA key of %d to %d bits.",
-				minRecipientBits, maxRecipientBits)
+			return nil, "", errorf(BadKey, "The first encryption key of the attestation token must be %s.", keywrap.RecipientRule())
 		}
 		return key, kid, nil
 	}
@@ -333,14 +332,13 @@ func publicRSA(jwk map[string]any) (*rsa.PublicKey, bool) {
 		return nil, false
 	}
 	key := &rsa.PublicKey{N: n, E: int(e.Int64())}
-	bits := n.BitLen()
-	return key, bits >= minRecipientBits && bits <= maxRecipientBits && n.Bit(0) == 1 && key.E >= 3 && key.E&1 == 1
+	return key, keywrap.IsRecipient(key)
 }
 
 // number reads a Base64urlUInt. Some make it with padding.
 func number(v any) (*big.Int, bool) {
 	s, _ := v.(string)
-	if len(s) > 2*maxRecipientBits/8 {
+	if len(s) > 2*keywrap.MaxRSABits/8 {
 		return nil, false
 	}
 	raw, err := decodeBase64(strings.TrimRight(s, "="))

@@ -578,12 +578,22 @@ func (s *suite) export(t *testing.T) {
 		}
 	}
 	k, e := s.key("P-256"), 65537
-	for name, to := range map[string]*rsa.PublicKey{
+	odd := func(bits int) *big.Int {
+		n := new(big.Int).Lsh(big.NewInt(1), uint(bits-1))
+		return n.Add(n, big.NewInt(1))
+	}
+	recipients := map[string]*rsa.PublicKey{
 		"nobody":    nil,
 		"nothing":   {},
-		"1024 bits": {N: new(big.Int).Lsh(big.NewInt(3), 1022), E: e},
+		"1024 bits": {N: odd(1024), E: e},
+		"4098 bits": {N: odd(4098), E: e},
 		"even":      {N: new(big.Int).Lsh(big.NewInt(3), 2046), E: e},
-	} {
+	}
+	if fips140.Enforced() { // Go's module encrypts for neither
+		recipients["exponent 3"] = &rsa.PublicKey{N: odd(2048), E: 3}
+		recipients["2049 bits"] = &rsa.PublicKey{N: odd(2049), E: e}
+	}
+	for name, to := range recipients {
 		_, err := k.Export(t.Context(), to, crypto.SHA256)
 		wantKind(t, "Export to "+name, err, hsm.BadInput)
 	}
