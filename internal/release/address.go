@@ -7,9 +7,10 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode"
 )
 
-const maxURL = 512
+const maxURL = 512 // bytes, in the canonical form too
 
 // canonicalURL returns the one spelling of an authority's address: https, the host in lower case, no default port, a
 // slash at the end. Its errors continue "'authority' ...".
@@ -25,7 +26,7 @@ func canonicalURL(s string) (string, error) {
 // disagree about who is meant.
 func parseAuthority(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
-	if err != nil || len(s) > maxURL || !strings.EqualFold(u.Scheme, "https") || u.Host == "" || u.Opaque != "" {
+	if err != nil || len(s) > maxURL || !isASCII(s) || !strings.EqualFold(u.Scheme, "https") || u.Host == "" || u.Opaque != "" {
 		return nil, errors.New("must be an https URL such as https://attest.example.org/")
 	}
 	if u.User != nil || strings.ContainsAny(s, "?#%") {
@@ -43,7 +44,15 @@ func parseAuthority(s string) (*url.URL, error) {
 	if !validPath(u.Path) {
 		return nil, errors.New("must be a URL with a plain path")
 	}
+	if len("https://"+u.Host+u.Path) > maxURL { // its own canonical form must be accepted, too
+		return nil, fmt.Errorf("must be a URL of at most %d characters", maxURL)
+	}
 	return u, nil
+}
+
+// isASCII: beyond it, what looks like two names can become one when capitals are folded.
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII })
 }
 
 func validHost(u *url.URL) bool {

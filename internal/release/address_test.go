@@ -34,9 +34,31 @@ func TestCanonicalURL(t *testing.T) {
 		"https://a.example.org:x", "https://*.example.org", "https://a_b.example.org", "https://[fe80::1%25eth0]/",
 		"https://a.example.org\\@b.example.org/", "https://a.example.org\n/", " https://a.example.org",
 		"https://a.example.org/" + strings.Repeat("a", maxURL),
+		"https://\u212Aey.example.org/", "https://a.example.org/\u212A", "http\u017F://a.example.org/", // signs that fold to k and s
+		filled(maxURL),
 	} {
 		if got, err := canonicalURL(bad); err == nil {
 			t.Errorf("%q is accepted as %q", bad, got)
+		}
+	}
+}
+
+// filled is an address of n bytes without a slash at the end.
+func filled(n int) string {
+	const host = "https://a.example.org/"
+	return host + strings.Repeat("a", n-len(host))
+}
+
+func TestLongestURL(t *testing.T) {
+	t.Parallel()
+	for _, in := range []string{filled(maxURL - 1), filled(maxURL-1) + "/", strings.Replace(filled(maxURL-4), ".org/", ".org:443/", 1)} {
+		got, err := canonicalURL(in)
+		if err != nil {
+			t.Errorf("%d bytes: %v", len(in), err)
+			continue
+		}
+		if again, err := canonicalURL(got); err != nil || again != got {
+			t.Errorf("%d bytes: a second time %q, %v", len(in), again, err)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"math/big"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -21,6 +22,10 @@ import (
 func FuzzParsePolicy(f *testing.F) {
 	f.Add([]byte(one(`{"claim":"a.b","equals":"false"}`)))
 	f.Add([]byte(one(`{"anyOf":[{"claim":"c","equals":1.5e1},{"allOf":[{"claim":"d","equals":true}]}]}`)))
+	f.Add([]byte(separators(3)))
+	f.Add([]byte(separators(MaxPolicy / 4)))
+	f.Add([]byte(strings.Replace(one(`{"claim":"\u2029","equals":"<&\u0001\u007f>"}`), "https://a.example.org/", filled(maxURL-1), 1)))
+	f.Add([]byte(strings.Replace(one(`{"claim":"c","equals":1}`), "https://a.example.org/", filled(maxURL), 1)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p, err := ParsePolicy("", data)
 		if err != nil {
@@ -29,7 +34,7 @@ func FuzzParsePolicy(f *testing.F) {
 		}
 		canonical := p.Canonical()
 		again, err := ParsePolicy(ContentType, canonical)
-		if err != nil || !bytes.Equal(again.Canonical(), canonical) {
+		if err != nil || !bytes.Equal(again.Canonical(), canonical) || !reflect.DeepEqual(again, p) {
 			t.Fatalf("%s is parsed again as %v", canonical, err)
 		}
 		for _, authority := range p.Authorities() {
@@ -142,7 +147,7 @@ func FuzzVerify(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	source, err := v.source(authority)
+	source, err := v.source(authority, true)
 	if err != nil {
 		f.Fatal(err)
 	}

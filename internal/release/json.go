@@ -16,6 +16,7 @@ import (
 const (
 	maxDepth  = 24
 	maxValues = 8192
+	maxNumber = 128 // characters; each condition of a policy reads the claim's anew
 )
 
 // decodeObject reads one JSON object strictly: valid UTF-8, bounded depth and number of values, no name twice in one
@@ -61,6 +62,9 @@ func (d *decoder) value(depth int) (any, error) {
 	t, err := d.Token()
 	if err != nil {
 		return nil, err
+	}
+	if n, ok := t.(json.Number); ok && len(n) > maxNumber {
+		return nil, structureError(fmt.Sprintf("it has a number of more than %d characters", maxNumber))
 	}
 	delim, nested := t.(json.Delim)
 	if nested && depth == maxDepth {

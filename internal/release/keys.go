@@ -27,7 +27,8 @@ const (
 	maxKeySet   = 1 << 20
 	maxKeys     = 200
 	maxHeader   = 64 << 10
-	maxSources  = 64
+	maxSources  = 64 // of authorities that only a wildcard lists
+	maxFetches  = 8  // under way at a time from those
 )
 
 // A keySource is the memory of one authority's keys.
@@ -35,7 +36,8 @@ type keySource struct {
 	authority string
 	cfg       *Config
 	client    *http.Client
-	used      time.Time // guarded by the Verifier
+	fetches   chan struct{} // holds one for each fetch from an authority that only a wildcard lists; nil if it is listed itself
+	used      time.Time     // guarded by the Verifier
 
 	mu        sync.Mutex // guards the rest
 	keys      *keySet    // the last good set
@@ -76,43 +78,75 @@ func newClient(cfg Config) *http.Client {
 	}
 }
 
-// source returns the memory of a listed authority's keys. A wildcard can list any number of authorities, so the one that
-// was not asked for longest makes room.
-func (v *Verifier) source(authority string) (*keySource, error) {
+// source returns the memory of a listed authority's keys. Those that are listed themselves are as many as the operator wrote, and
+// are never forgotten. A wildcard lists any number of authorities, and who makes up tokens of them makes up sources.
+func (v *Verifier) source(authority string, exact bool) (*keySource, error) {
 	now := v.cfg.Now()
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	s := v.sources[authority]
 	if s == nil {
-		if len(v.sources) >= maxSources && !v.forgetOne() {
-			return nil, errorf(Unreachable, "Too many attestation authorities are being asked for their keys; try again.")
-		}
 		s = &keySource{authority: authority, cfg: &v.cfg, client: v.client}
+		if !exact {
+			s.fetches = v.fetches
+			if !v.makeRoom(now) {
+				return nil, errorf(Unreachable, "Too many attestation authorities are being asked for their keys; try again.")
+			}
+		}
 		v.sources[authority] = s
 	}
 	s.used = now
 	return s, nil
 }
 
-// forgetOne forgets the least recently used source without a fetch under way: forgetting that one would let the same keys
-// be fetched twice at once.
-func (v *Verifier) forgetOne() bool {
-	var oldest *keySource
+// makeRoom sees to it that another source may be remembered that only a wildcard lists. It forgets one without usable keys, and one
+// with keys only if all have some; of these the one that was not asked for longest. None is forgotten that was used within
+// RefreshEvery: else it could be made anew at once, and its authority asked sooner than that.
+func (v *Verifier) makeRoom(now time.Time) bool {
+	var (
+		count     int
+		oldest    *keySource
+		allUsable = true
+	)
 	for _, s := range v.sources {
-		if (oldest == nil || s.used.Before(oldest.used)) && !s.busy() {
+		if s.fetches == nil {
+			continue
+		}
+		count++
+		usable := s.usable(now)
+		if allUsable && !usable {
+			allUsable, oldest = false, nil
+		}
+		if usable == allUsable && (oldest == nil || s.used.Before(oldest.used)) {
 			oldest = s
 		}
 	}
-	if oldest != nil {
-		delete(v.sources, oldest.authority)
+	if count < maxSources {
+		return true
 	}
-	return oldest != nil
+	if now.Sub(oldest.used) < v.cfg.RefreshEvery || oldest.busy() {
+		return false
+	}
+	delete(v.sources, oldest.authority)
+	return true
 }
 
 func (s *keySource) busy() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.running != nil
+}
+
+// usable tells whether there are keys that are not too old.
+func (s *keySource) usable(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fresh(now)
+}
+
+// fresh is usable for who holds the lock.
+func (s *keySource) fresh(now time.Time) bool {
+	return s.keys != nil && now.Sub(s.keys.fetched) < s.cfg.KeysTTL
 }
 
 // key returns the authority's key of this id. A set that has grown old is not used: an authority that cannot be asked
@@ -123,7 +157,11 @@ func (s *keySource) key(ctx context.Context, kid string) (*signingKey, error) {
 	if key := s.known(now, kid); key != nil {
 		return key, nil
 	}
-	if f := s.refresh(now); f != nil {
+	f, err := s.refresh(now)
+	if err != nil {
+		return nil, s.unreachable(err)
+	}
+	if f != nil {
 		select {
 		case <-f.done:
 		case <-ctx.Done():
@@ -150,23 +188,32 @@ func (s *keySource) unreachable(cause error) *Error {
 func (s *keySource) known(now time.Time, kid string) *signingKey {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.keys == nil || now.Sub(s.keys.fetched) >= s.cfg.KeysTTL {
+	if !s.fresh(now) {
 		return nil
 	}
 	return s.keys.byID[kid]
 }
 
+var errManyFetches = errors.New("too many authorities are being asked for their keys")
+
 // refresh joins the running fetch or starts one; nil means that the last one is too recent. The fetch outlives the
 // request that asked for it, since others may wait for it too; the client's timeout ends it.
-func (s *keySource) refresh(now time.Time) *fetch {
+func (s *keySource) refresh(now time.Time) (*fetch, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.running != nil {
-		return s.running
+		return s.running, nil
 	}
 	since := now.Sub(s.attempted)
 	if !s.attempted.IsZero() && since >= 0 && since < s.cfg.RefreshEvery {
-		return nil
+		return nil, nil
+	}
+	if s.fetches != nil {
+		select {
+		case s.fetches <- struct{}{}:
+		default:
+			return nil, errManyFetches
+		}
 	}
 	f := &fetch{done: make(chan struct{})}
 	s.attempted, s.running = now, f
@@ -180,9 +227,12 @@ func (s *keySource) refresh(now time.Time) *fetch {
 		}
 		s.failed, s.running = err, nil
 		s.mu.Unlock()
+		if s.fetches != nil {
+			<-s.fetches
+		}
 		close(f.done)
 	}()
-	return f
+	return f, nil
 }
 
 // fetchKeys follows OpenID Connect Discovery 1.0 section 4. The metadata of attestation services often names no issuer;
@@ -215,7 +265,7 @@ func (s *keySource) fetchKeys(ctx context.Context, now time.Time) (*keySet, erro
 
 func (s *keySource) sameHost(address string) bool {
 	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "https" || u.User != nil || u.Fragment != "" {
+	if err != nil || !isASCII(address) || u.Scheme != "https" || u.User != nil || u.Fragment != "" {
 		return false
 	}
 	own, err := url.Parse(s.authority)

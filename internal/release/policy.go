@@ -69,7 +69,11 @@ func ParsePolicy(contentType string, data []byte) (*Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Policy{rules: rules}, nil
+	policy := &Policy{rules: rules}
+	if len(policy.Canonical()) > MaxPolicy { // a line separator, for one, takes more bytes there
+		return nil, policyError("", "longer than the %d bytes that are allowed, once it is written as it is kept", MaxPolicy)
+	}
+	return policy, nil
 }
 
 func checkContentType(s string) error {

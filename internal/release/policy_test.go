@@ -184,6 +184,11 @@ func TestRefusedPolicies(t *testing.T) {
 	}
 }
 
+// separators is a policy with n line separators, of three bytes each as they come and of six as encoding/json writes them.
+func separators(n int) string {
+	return one(`{"claim":"c","equals":"` + strings.Repeat("\u2028", n) + `"}`)
+}
+
 func TestPolicyBombs(t *testing.T) {
 	t.Parallel()
 	condition := `{"claim":"c","equals":1}`
@@ -199,7 +204,7 @@ func TestPolicyBombs(t *testing.T) {
 	}
 	conditions := func(n int) string { return one(strings.TrimSuffix(strings.Repeat(condition+",", n), ",")) }
 	const deepest = (maxDepth - 5) / 2
-	for _, good := range []string{nested(deepest), authorities(maxAuthorities), conditions(maxConditions)} {
+	for _, good := range []string{nested(deepest), authorities(maxAuthorities), conditions(maxConditions), separators(MaxPolicy/6 - 100)} {
 		if p := mustParse(t, good); mustParse(t, string(p.Canonical())) == nil {
 			t.Error("not parsed again")
 		}
@@ -212,6 +217,8 @@ func TestPolicyBombs(t *testing.T) {
 		{"many conditions", conditions(maxConditions + 1), "more than 2048 conditions"},
 		{"many values", `{"version":[` + strings.TrimSuffix(strings.Repeat("0,", maxValues), ",") + `]}`, "more than 8192 values"},
 		{"long", one(condition) + strings.Repeat(" ", MaxPolicy), "longer than"},
+		{"long when it is kept", separators(MaxPolicy / 4), "once it is written as it is kept"},
+		{"a long number", one(`{"claim":"c","equals":1` + strings.Repeat("0", maxNumber) + `}`), "a number of more than 128 characters"},
 	} {
 		_, err := ParsePolicy("", []byte(c.policy))
 		if refusal := wantKind(t, err, BadPolicy); !strings.Contains(refusal.Message, c.want) {

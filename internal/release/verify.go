@@ -58,6 +58,7 @@ type Verifier struct {
 	cfg     Config
 	allowed []pattern
 	client  *http.Client
+	fetches chan struct{} // see keySource
 
 	mu      sync.Mutex            // guards sources, and used of each
 	sources map[string]*keySource // by authority
@@ -74,7 +75,7 @@ func NewVerifier(cfg Config) (*Verifier, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	v := &Verifier{cfg: cfg, client: newClient(cfg), sources: make(map[string]*keySource)}
+	v := &Verifier{cfg: cfg, client: newClient(cfg), fetches: make(chan struct{}, maxFetches), sources: make(map[string]*keySource)}
 	for _, entry := range cfg.Authorities {
 		p, err := parsePattern(entry)
 		if err != nil {
@@ -110,14 +111,15 @@ func (v *Verifier) Verify(ctx context.Context, token string, authorities []strin
 	if err != nil || !slices.Contains(authorities, issuer) {
 		return nil, badToken("Its issuer is not an authority of the key's release policy.")
 	}
-	if err := v.checkListed(issuer); err != nil {
+	exact, err := v.checkListed(issuer)
+	if err != nil {
 		return nil, err
 	}
 	expires, err := t.checkTime(v.cfg.Now())
 	if err != nil {
 		return nil, err
 	}
-	if err := v.checkSignature(ctx, t, issuer); err != nil {
+	if err := v.checkSignature(ctx, t, issuer, exact); err != nil {
 		return nil, err
 	}
 	return &Attestation{Authority: issuer, Claims: t.claims, Expires: expires}, nil
@@ -128,22 +130,27 @@ func badToken(reason string) *Error {
 	return errorf(BadToken, "Target environment attestation statement cannot be verified. %s", reason)
 }
 
-func (v *Verifier) checkListed(authority string) error {
+// checkListed tells whether an authority is listed itself, rather than by a wildcard.
+func (v *Verifier) checkListed(authority string) (exact bool, err error) {
 	if len(v.allowed) == 0 {
-		return errorf(NotListed, "No key can be released here: the server's configuration lists no attestation authority "+
+		return false, errorf(NotListed, "No key can be released here: the server's configuration lists no attestation authority "+
 			"under releaseAuthorities.")
 	}
+	listed := false
 	for _, p := range v.allowed {
 		if p.matches(authority) {
-			return nil
+			listed, exact = true, exact || p.url != ""
 		}
 	}
-	return errorf(NotListed, "The attestation authority '%s' is not listed under releaseAuthorities in the server's "+
-		"configuration.", echo(authority))
+	if !listed {
+		return false, errorf(NotListed, "The attestation authority '%s' is not listed under releaseAuthorities in the server's "+
+			"configuration.", echo(authority))
+	}
+	return exact, nil
 }
 
-func (v *Verifier) checkSignature(ctx context.Context, t *signedToken, issuer string) error {
-	source, err := v.source(issuer)
+func (v *Verifier) checkSignature(ctx context.Context, t *signedToken, issuer string, exact bool) error {
+	source, err := v.source(issuer, exact)
 	if err != nil {
 		return err
 	}

@@ -10,9 +10,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -525,35 +527,163 @@ func TestKeysAreCached(t *testing.T) {
 	fetches(5)
 }
 
+// manyHosts is a Verifier that lists one authority itself and any number by a wildcard. Instead of the network, answer is asked.
+func manyHosts(t *testing.T, c *clock, answer func(*http.Request) (*http.Response, error)) *Verifier {
+	t.Helper()
+	v, err := NewVerifier(Config{Authorities: []string{"https://*.example.org", listedHost}, Now: c.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.client = &http.Client{Transport: roundTripper(answer)}
+	return v
+}
+
+const listedHost = "https://listed.example.org/"
+
+func host(i int) string { return fmt.Sprintf("https://a%d.example.org/", i) }
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
 func TestSourcesAreBounded(t *testing.T) {
 	t.Parallel()
 	c := newClock()
-	v, err := NewVerifier(Config{Authorities: []string{"https://*.example.org"}, Now: c.Now})
-	if err != nil {
-		t.Fatal(err)
+	v := manyHosts(t, c, nil)
+	source := func(name string) *keySource {
+		t.Helper()
+		s, err := v.source(name, name == listedHost)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		return s
 	}
-	name := func(i int) string { return "https://a" + strings.Repeat("a", i) + ".example.org/" }
-	first, err := v.source(name(0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range 3 * maxSources {
+	// Nothing is asked for longer than the one that is listed itself, and one with keys.
+	listed, good := source(listedHost), source(host(0))
+	good.keys = &keySet{fetched: c.Now()}
+	for i := 1; i < maxSources; i++ {
 		c.Advance(time.Second)
-		if _, err := v.source(name(i + 1)); err != nil {
+		source(host(i))
+	}
+	for i := maxSources; i < 3*maxSources; i++ {
+		c.Advance(time.Second)
+		source(host(i)) // in the place of the oldest without keys
+	}
+	if n := len(v.sources); n != maxSources+1 {
+		t.Errorf("%d sources are remembered", n)
+	}
+	if source(listedHost) != listed || source(host(0)) != good {
+		t.Error("forgotten: the one that is listed itself, or one that has keys")
+	}
+	// Those that are listed themselves take nobody's place and are not in anybody's way.
+	for i := range 10 {
+		if _, err := v.source(fmt.Sprintf("https://b%d.example.org/", i), true); err != nil {
 			t.Fatal(err)
 		}
-		if again, err := v.source(name(0)); err != nil || again != first { // it is in use all the time
-			t.Fatal("a source in use was forgotten", err)
-		}
 	}
-	if len(v.sources) != maxSources {
+
+	// None is forgotten that was used a moment ago.
+	c.Advance(defaultRefresh)
+	for i := range maxSources - 1 {
+		source(host(1000 + i))
+	}
+	_, err := v.source(host(2000), false)
+	wantKind(t, err, Unreachable)
+	c.Advance(defaultRefresh - 1)
+	_, err = v.source(host(2000), false)
+	wantKind(t, err, Unreachable)
+	c.Advance(1)
+	source(host(2000))
+
+	// If all have keys, it is the one that was not asked for longest; one with old keys has none.
+	for _, s := range v.sources {
+		s.keys = &keySet{fetched: c.Now()}
+	}
+	c.Advance(defaultRefresh)
+	source(host(2000))
+	source(host(3000))
+	if v.sources[host(0)] != nil || v.sources[host(2000)] == nil {
+		t.Error("not the oldest was forgotten")
+	}
+	c.Advance(defaultKeysTTL)
+	for i := range maxSources {
+		source(host(4000 + i))
+	}
+	if len(v.sources) != maxSources+11 {
 		t.Errorf("%d sources are remembered", len(v.sources))
 	}
 	for _, s := range v.sources {
 		s.running = new(fetch)
 	}
-	_, err = v.source(name(1000))
+	c.Advance(defaultRefresh)
+	_, err = v.source(host(5000), false)
 	wantKind(t, err, Unreachable)
+}
+
+// Whoever makes up tokens of many authorities has each asked as rarely as one, and few at a time.
+func TestForgedAuthorities(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	token := func(authority string) string {
+		return mint(t, signKey(), jose.RS256, header(), claimsOf(authority, c.Now()))
+	}
+	verify := func(v *Verifier, token, authority string) error {
+		_, err := v.Verify(t.Context(), token, []string{authority})
+		return err
+	}
+	forge := func(v *Verifier, authority string) error { return verify(v, token(authority), authority) }
+	var asked atomic.Int64
+	v := manyHosts(t, c, func(*http.Request) (*http.Response, error) {
+		asked.Add(1)
+		return nil, errors.New("nobody is there")
+	})
+	for range 2 {
+		for i := range 3 * maxSources {
+			wantKind(t, forge(v, host(i)), Unreachable)
+		}
+	}
+	if n := asked.Load(); n != maxSources {
+		t.Errorf("%d fetches at once", n)
+	}
+	wantKind(t, forge(v, listedHost), Unreachable)
+	if n := asked.Load(); n != maxSources+1 {
+		t.Error("the authority that is listed itself was not asked")
+	}
+
+	// Slow ones do not keep others waiting that are listed themselves.
+	entered, end := make(chan string), make(chan struct{})
+	v = manyHosts(t, c, func(r *http.Request) (*http.Response, error) {
+		entered <- r.URL.Host
+		<-end
+		return nil, errors.New("nobody is there")
+	})
+	results := make(chan error)
+	start := func(authority string) {
+		made := token(authority)
+		go func() { results <- verify(v, made, authority) }()
+	}
+	for i := range maxFetches {
+		start(host(i))
+	}
+	for range maxFetches {
+		<-entered
+	}
+	if err := wantKind(t, forge(v, host(maxFetches)), Unreachable); !errors.Is(err, errManyFetches) {
+		t.Errorf("one fetch more: %v", err)
+	}
+	start(listedHost)
+	if got := <-entered; got != "listed.example.org" {
+		t.Errorf("%s was asked", got)
+	}
+	close(end)
+	for range maxFetches + 1 {
+		wantKind(t, <-results, Unreachable)
+	}
+	start(host(maxFetches)) // refused above, it has not been asked yet
+	if got := "https://" + <-entered + "/"; got != host(maxFetches) {
+		t.Errorf("%s was asked", got)
+	}
+	wantKind(t, <-results, Unreachable)
 }
 
 func TestEncryptionKey(t *testing.T) {
