@@ -12,7 +12,7 @@ import (
 // An Algorithm is a JWK's "alg" as Azure Key Vault has it.
 type Algorithm string
 
-// The algorithms (contract §4).
+// The algorithms that there are.
 const (
 	RSA15      Algorithm = "RSA1_5"
 	RSAOAEP    Algorithm = "RSA-OAEP" // SHA-1

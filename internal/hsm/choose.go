@@ -18,7 +18,8 @@ import (
 // much, depends on the processor and on the versions of the libraries. It measures a size when somebody first asks for it, and
 // not at all if there is only one engine.
 //
-// All operations cost what the one private-key operation in them costs, so signatures are measured for all.
+// Only signatures with PKCS#1 v1.5 are measured. Those of PSS and decryption with OAEP are assumed to take as long: what costs is the one
+// private-key operation that all have.
 type rsaChooser struct {
 	engines []rsaEngine // Go's first
 	sizes   []rsaSize   // ascending

@@ -76,5 +76,5 @@ func (k goRSAKey) decryptOAEP(hash crypto.Hash, ciphertext []byte) ([]byte, erro
 }
 
 func (k goRSAKey) decryptPKCS1v15(ciphertext []byte) ([]byte, error) {
-	return rsa.DecryptPKCS1v15(nil, k.key, ciphertext) //lint:ignore SA1019 the wire has RSA1_5; see decryptRSA15
+	return rsa.DecryptPKCS1v15(nil, k.key, ciphertext) //lint:ignore SA1019 the wire has RSA1_5; see decryptPKCS1v15
 }
