@@ -30,6 +30,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 
 	"github.com/strongroom/strongroom/internal/admin"
@@ -207,6 +208,16 @@ func (s *Server) ClientOptions() azcore.ClientOptions {
 func (s *Server) Secrets(t testing.TB) *azsecrets.Client {
 	t.Helper()
 	client, err := azsecrets.NewClient(s.VaultURL, s.Credential, &azsecrets.ClientOptions{ClientOptions: s.ClientOptions()})
+	if err != nil {
+		t.Fatalf("strongroomtest: %v", err)
+	}
+	return client
+}
+
+// Keys returns a client for the vault's keys. The vault is of the tier premium, so it has all types of keys.
+func (s *Server) Keys(t testing.TB) *azkeys.Client {
+	t.Helper()
+	client, err := azkeys.NewClient(s.VaultURL, s.Credential, &azkeys.ClientOptions{ClientOptions: s.ClientOptions()})
 	if err != nil {
 		t.Fatalf("strongroomtest: %v", err)
 	}
