@@ -224,6 +224,7 @@ func (s *Server) createVault(r *http.Request) (any, error) {
 	if err := decodeAdmin(r, &in); err != nil {
 		return nil, err
 	}
+	in.SKU = strings.ToLower(in.SKU)
 	if v := keyvault.Tier(in.SKU); v != "" && v != keyvault.Standard && v != keyvault.Premium {
 		return nil, &keyvault.Error{Kind: keyvault.BadParameter, Message: fmt.Sprintf("The vault's SKU must be %s or %s, not %.64q.",
 			keyvault.Standard, keyvault.Premium, in.SKU)}
