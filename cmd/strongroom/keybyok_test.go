@@ -178,7 +178,7 @@ func TestBYOKWrapRefuses(t *testing.T) {
 		{[]string{"--kek-file", file("f", `{"kty":"RSA"}`), "--kek-id", kekID, "--key-file", pemKey}, exitFailed, "n or e is missing"},
 		{[]string{"--kek-file", file("g", "x"), "--kek-id", kekID, "--key-file", pemKey}, exitFailed, "neither PEM nor JSON"},
 		{[]string{"--kek-file", good, "--kek-id", kekID, "--oct-file", file("h", strings.Repeat("k", 33))}, exitFailed, "holds 33 bytes"},
-		{[]string{"--kek-file", good, "--kek-id", kekID, "--key-file", good}, exitFailed, "no private key in PEM"},
+		{[]string{"--kek-file", good, "--kek-id", kekID, "--key-file", good}, exitFailed, "no private key, but PEM of the type RSA PUBLIC KEY"},
 		{[]string{"--kek-file", good, "--kek-id", kekID, "--key-file", pemKey, "--out", pemKey}, exitFailed, "exists already"},
 	} {
 		args := append([]string{"key", "byok-wrap", "--out", filepath.Join(dir, "out")}, tc.args...)

@@ -20,6 +20,7 @@ import (
 	"hash"
 	"math/big"
 	"slices"
+	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
@@ -32,11 +33,13 @@ type privateKey any
 
 // parsePrivatePEM reads the first private key in PEM: PKCS#8, which may be encrypted, PKCS#1 or SEC 1. It does not look at what follows.
 func parsePrivatePEM(content, password []byte) (privateKey, error) {
+	var found []string
 	for rest := content; ; {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
-			return nil, errors.New("there is no private key in PEM")
+			return nil, noPrivateKey(content, found)
 		}
+		found = append(found, block.Type)
 		if block.Headers["DEK-Info"] != "" {
 			return nil, errors.New("the key is encrypted in the old manner of PEM, which is weak: " +
 				`let "openssl pkey -in FILE" decrypt it, and give its output with --pem-file -`)
@@ -54,6 +57,18 @@ func parsePrivatePEM(content, password []byte) (privateKey, error) {
 			return nil, errors.New(`the key is in OpenSSH's own format: "ssh-keygen -p -m PKCS8 -f FILE" changes that`)
 		}
 	}
+}
+
+// noPrivateKey says what there is in the place of a private key.
+func noPrivateKey(content []byte, found []string) error {
+	switch {
+	case len(bytes.TrimSpace(content)) == 0:
+		return errors.New("there is no private key: the input is empty")
+	case len(found) == 0:
+		return errors.New(`there is no private key in PEM, and no PEM at all: "openssl pkey -inform DER -in FILE" reads the binary form`)
+	}
+	const shown = 3
+	return fmt.Errorf("there is no private key, but PEM of the type %s", strings.Join(found[:min(len(found), shown)], ", "))
 }
 
 // newPrivateKey makes a key of what was read, and refuses what no vault takes: it is a shorter way to learn it from here.

@@ -156,8 +156,9 @@ func TestPEMRefused(t *testing.T) {
 	otherD.D = new(big.Int).Add(good.D, big.NewInt(2))
 	otherDP.DP = otherDP.DQ
 	for _, tc := range []struct{ name, text, password, want string }{
-		{"nothing", "", "", "no private key in PEM"},
-		{"public key", koblitzPublic, "", "no private key in PEM"},
+		{"nothing", "", "", "the input is empty"},
+		{"no PEM", "0\x82", "", "no PEM at all"},
+		{"public key", koblitzPublic, "", "PEM of the type PUBLIC KEY"},
 		{"wrong password", koblitzAES256, "incorrect", "password of the PEM is wrong"},
 		{"no password", koblitzAES256, "", "--pem-password"},
 		{"3DES", koblitz3DES, "correct", "not known here"},

@@ -56,7 +56,7 @@ func NewSoftware(c SoftwareConfig) *Software {
 }
 
 // Engines says, a line for each size of RSA keys, which library computes with them and what it was measured beside. Where
-// there is more than one, it takes some 65 ms the first time.
+// there is more than one, it takes some 100 ms the first time.
 func (s *Software) Engines() []string { return s.rsa.report() }
 
 // Platform implements Provider.
