@@ -23,6 +23,7 @@ import (
 	"github.com/strongroom/strongroom/internal/audit"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/wire"
 )
 
 // ServiceVersion is what x-ms-keyvault-service-version says. Clients only store it.
@@ -182,7 +183,7 @@ func (q *request) serve() (response, error) {
 	}
 	q.outcome.Operation = q.route.Operation.Name
 	q.outcome.Object = q.objectURL()
-	if q.query, err = parseQuery(q.r.URL.RawQuery); err != nil {
+	if q.query, err = wire.ParseQuery(q.r.URL.RawQuery); err != nil {
 		return response{}, err
 	}
 	if q.outcome.APIVersion, err = apiVersion(q.query); err != nil {

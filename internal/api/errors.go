@@ -10,6 +10,7 @@ import (
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
 	"github.com/strongroom/strongroom/internal/store"
+	"github.com/strongroom/strongroom/internal/wire"
 )
 
 // A wireError is a refusal that the wire itself makes, as it is answered.
@@ -60,15 +61,18 @@ var objectWords = map[keyvault.ObjectKind]string{keyvault.SecretKind: "Secret", 
 // onWire maps any error to its answer. What nobody classified is a bare 500 whose cause is only in the log.
 func onWire(err error) *wireError {
 	var (
-		wire     *wireError
+		answer   *wireError
+		request  *wire.Error
 		refused  *keyvault.Error
 		token    *identity.TokenError
 		method   *methodError
 		unjudged *unjudgedError
 	)
 	switch {
-	case errors.As(err, &wire):
-		return wire
+	case errors.As(err, &answer):
+		return answer
+	case errors.As(err, &request):
+		return &wireError{http.StatusBadRequest, "BadParameter", "", request.Message}
 	case errors.As(err, &refused):
 		e, ok := kinds[refused.Kind]
 		if !ok {

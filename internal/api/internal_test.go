@@ -142,25 +142,6 @@ func TestKinds(t *testing.T) {
 	}
 }
 
-func TestDecodeBase64(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string]string{
-		"": "", "YQ": "a", "YQ==": "a", "YWI": "ab", "YWI=": "ab", "YWJj": "abc", "-_8": "\xfb\xff", "-_8=": "\xfb\xff", "+/8": "\xfb\xff",
-		"+/8=": "\xfb\xff",
-	} {
-		if got, err := decodeBase64(in); err != nil || got == nil || string(got) != want {
-			t.Errorf("%q: %q, %v", in, got, err)
-		}
-	}
-	for _, in := range []string{
-		"YR", "YR==", "YQ=", "YQ===", "=", "====", "Y", "YQ==YQ==", "YWI==", "YWJj=", "+_8", "-/8=", "YW\nI", "YWI\r", "\n", " YWI", "YWI ", "YWI=\n", "Y.I",
-	} {
-		if got, err := decodeBase64(in); err == nil {
-			t.Errorf("%q was read as %q", in, got)
-		}
-	}
-}
-
 func TestParseKeyID(t *testing.T) {
 	t.Parallel()
 	q := &request{vault: "contoso"}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/wire"
 )
 
 // Shapes of contract §4.
@@ -23,11 +24,11 @@ type keyVerifyResult struct {
 }
 
 // algorithm reads the body of an operation on bytes, and which algorithm it asks for.
-func (q *request) algorithm() (body object, alg string, err error) {
+func (q *request) algorithm() (body wire.Object, alg string, err error) {
 	if body, err = q.body(); err != nil {
 		return body, "", err
 	}
-	alg, err = body.required("alg")
+	alg, err = body.Required("alg")
 	return body, currentName(alg), err
 }
 
@@ -37,16 +38,16 @@ func (q *request) message() (alg string, m keyvault.Message, err error) {
 	if err != nil {
 		return "", m, err
 	}
-	if m.Value, err = body.requiredBytes("value"); err != nil {
+	if m.Value, err = body.RequiredBytes("value"); err != nil {
 		return "", m, err
 	}
-	if m.IV, err = body.bytes("iv"); err != nil {
+	if m.IV, err = body.Bytes("iv"); err != nil {
 		return "", m, err
 	}
-	if m.AAD, err = body.bytes("aad"); err != nil {
+	if m.AAD, err = body.Bytes("aad"); err != nil {
 		return "", m, err
 	}
-	m.Tag, err = body.bytes("tag")
+	m.Tag, err = body.Bytes("tag")
 	return alg, m, err
 }
 
@@ -99,7 +100,7 @@ func signWithKey(q *request) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	digest, err := body.requiredBytes("value")
+	digest, err := body.RequiredBytes("value")
 	if err != nil {
 		return response{}, err
 	}
@@ -112,11 +113,11 @@ func verifyWithKey(q *request) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	digest, err := body.requiredBytes("digest")
+	digest, err := body.RequiredBytes("digest")
 	if err != nil {
 		return response{}, err
 	}
-	signature, err := body.requiredBytes("value")
+	signature, err := body.RequiredBytes("value")
 	if err != nil {
 		return response{}, err
 	}
@@ -130,12 +131,12 @@ func getRandomBytes(q *request) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	count, err := body.integer("count")
+	count, err := body.Integer("count")
 	if err != nil {
 		return response{}, err
 	}
 	if count == nil {
-		return response{}, body.missing("count")
+		return response{}, body.Missing("count")
 	}
 	random, resource, err := q.h.cfg.Service.GetRandomBytes(q.ctx, q.caller, q.vault, *count)
 	q.outcome.Resource = resource

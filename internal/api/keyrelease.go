@@ -19,13 +19,13 @@ func releaseKey(q *request) (response, error) {
 		return response{}, err
 	}
 	p := keyvault.ReleaseParams{Host: q.vault + "." + q.suffix, Describe: q.releaseAnswer}
-	if p.Target, err = body.required("target"); err != nil {
+	if p.Target, err = body.Required("target"); err != nil {
 		return response{}, err
 	}
-	if p.Nonce, err = body.textOrNone("nonce"); err != nil {
+	if p.Nonce, err = body.TextOrNone("nonce"); err != nil {
 		return response{}, err
 	}
-	if p.Enc, err = body.textOrNone("enc"); err != nil {
+	if p.Enc, err = body.TextOrNone("enc"); err != nil {
 		return response{}, err
 	}
 	signed, used, err := q.h.cfg.Service.ReleaseKey(q.ctx, q.caller, q.vault, q.params.name, q.params.version, p)

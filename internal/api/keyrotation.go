@@ -2,6 +2,7 @@ package api
 
 import (
 	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/wire"
 )
 
 // Shapes of contract §5.
@@ -63,15 +64,15 @@ func setRotationPolicy(q *request) (response, error) {
 	return reply(q, p, err, (*request).rotationPolicy)
 }
 
-func readRotationPolicy(body object) (p keyvault.RotationPolicy, err error) {
-	attributes, _, err := body.object("attributes")
+func readRotationPolicy(body wire.Object) (p keyvault.RotationPolicy, err error) {
+	attributes, _, err := body.Object("attributes")
 	if err != nil {
 		return p, err
 	}
-	if p.ExpiryTime, err = attributes.textOrNone("expiryTime"); err != nil {
+	if p.ExpiryTime, err = attributes.TextOrNone("expiryTime"); err != nil {
 		return p, err
 	}
-	actions, err := body.objects("lifetimeActions")
+	actions, err := body.Objects("lifetimeActions")
 	if err != nil {
 		return p, err
 	}
@@ -85,24 +86,24 @@ func readRotationPolicy(body object) (p keyvault.RotationPolicy, err error) {
 	return p, nil
 }
 
-func readLifetimeAction(o object) (a keyvault.LifetimeAction, err error) {
-	trigger, _, err := o.object("trigger")
+func readLifetimeAction(o wire.Object) (a keyvault.LifetimeAction, err error) {
+	trigger, _, err := o.Object("trigger")
 	if err != nil {
 		return a, err
 	}
-	if a.AfterCreate, err = trigger.textOrNone("timeAfterCreate"); err != nil {
+	if a.AfterCreate, err = trigger.TextOrNone("timeAfterCreate"); err != nil {
 		return a, err
 	}
-	if a.BeforeExpiry, err = trigger.textOrNone("timeBeforeExpiry"); err != nil {
+	if a.BeforeExpiry, err = trigger.TextOrNone("timeBeforeExpiry"); err != nil {
 		return a, err
 	}
-	action, ok, err := o.object("action")
+	action, ok, err := o.Object("action")
 	if err != nil {
 		return a, err
 	}
 	if !ok {
-		return a, o.missing("action")
+		return a, o.Missing("action")
 	}
-	a.Action, err = action.required("type")
+	a.Action, err = action.Required("type")
 	return a, err
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/wire"
 )
 
 // Shapes of contract §3, with the members in the order in which the real service writes them.
@@ -148,28 +149,28 @@ func currentName(name string) string {
 }
 
 // exportable reads the attribute that keys have beside those of all objects.
-func exportable(body object) (*bool, error) {
-	o, ok, err := body.object("attributes")
+func exportable(body wire.Object) (*bool, error) {
+	o, ok, err := body.Object("attributes")
 	if !ok || err != nil {
 		return nil, err
 	}
-	return o.boolean("exportable")
+	return o.Boolean("exportable")
 }
 
 // readReleasePolicy reads a release policy, nil if there is none.
-func readReleasePolicy(body object) (*keyvault.ReleasePolicy, error) {
-	o, ok, err := body.object("release_policy")
+func readReleasePolicy(body wire.Object) (*keyvault.ReleasePolicy, error) {
+	o, ok, err := body.Object("release_policy")
 	if !ok || err != nil {
 		return nil, err
 	}
 	var p keyvault.ReleasePolicy
-	if p.ContentType, err = o.textOrNone("contentType"); err != nil {
+	if p.ContentType, err = o.TextOrNone("contentType"); err != nil {
 		return nil, err
 	}
-	if p.Data, err = o.requiredBytes("data"); err != nil {
+	if p.Data, err = o.RequiredBytes("data"); err != nil {
 		return nil, err
 	}
-	immutable, err := o.boolean("immutable")
+	immutable, err := o.Boolean("immutable")
 	p.Immutable = immutable != nil && *immutable
 	return &p, err
 }
@@ -182,14 +183,14 @@ type keyProperties struct {
 	ReleasePolicy *keyvault.ReleasePolicy
 }
 
-func readKeyProperties(body object) (p keyProperties, err error) {
+func readKeyProperties(body wire.Object) (p keyProperties, err error) {
 	if p.Attributes, err = attributes(body); err != nil {
 		return p, err
 	}
 	if p.Exportable, err = exportable(body); err != nil {
 		return p, err
 	}
-	if p.Tags, err = body.texts("tags"); err != nil {
+	if p.Tags, err = body.Texts("tags"); err != nil {
 		return p, err
 	}
 	p.ReleasePolicy, err = readReleasePolicy(body)
@@ -211,22 +212,22 @@ func createKey(q *request) (response, error) {
 	return reply(q, k, err, (*request).keyBundle)
 }
 
-func readCreateKey(body object) (p keyvault.CreateKeyParams, err error) {
-	if p.Type, err = body.required("kty"); err != nil {
+func readCreateKey(body wire.Object) (p keyvault.CreateKeyParams, err error) {
+	if p.Type, err = body.Required("kty"); err != nil {
 		return p, err
 	}
-	if p.Bits, err = body.number("key_size"); err != nil {
+	if p.Bits, err = body.Number("key_size"); err != nil {
 		return p, err
 	}
-	if p.Exponent, err = body.number("public_exponent"); err != nil {
+	if p.Exponent, err = body.Number("public_exponent"); err != nil {
 		return p, err
 	}
-	curve, err := body.textOrNone("crv")
+	curve, err := body.TextOrNone("crv")
 	if err != nil {
 		return p, err
 	}
 	p.Curve = currentName(curve)
-	if p.Operations, err = body.strings("key_ops"); err != nil {
+	if p.Operations, err = body.Strings("key_ops"); err != nil {
 		return p, err
 	}
 	more, err := readKeyProperties(body)
@@ -250,28 +251,28 @@ func importKey(q *request) (response, error) {
 
 // readImportKey reads the body of an import. The operations of the key stand in the key: that is where all of Azure's
 // clients put them, and its API knows no other place.
-func readImportKey(body object) (p keyvault.ImportKeyParams, err error) {
-	inHSM, err := body.boolean("Hsm")
+func readImportKey(body wire.Object) (p keyvault.ImportKeyParams, err error) {
+	inHSM, err := body.Boolean("Hsm")
 	if err != nil {
 		return p, err
 	}
 	p.HSM = inHSM != nil && *inHSM
-	key, ok, err := body.object("key")
+	key, ok, err := body.Object("key")
 	if err != nil {
 		return p, err
 	}
 	if !ok {
-		return p, body.missing("key")
+		return p, body.Missing("key")
 	}
-	if p.Type, err = key.required("kty"); err != nil {
+	if p.Type, err = key.Required("kty"); err != nil {
 		return p, err
 	}
-	curve, err := key.textOrNone("crv")
+	curve, err := key.TextOrNone("crv")
 	if err != nil {
 		return p, err
 	}
 	p.Curve = currentName(curve)
-	if p.Operations, err = key.strings("key_ops"); err != nil {
+	if p.Operations, err = key.Strings("key_ops"); err != nil {
 		return p, err
 	}
 	if err = readPrivateKey(key, &p); err != nil {
@@ -283,8 +284,8 @@ func readImportKey(body object) (p keyvault.ImportKeyParams, err error) {
 }
 
 // readPrivateKey reads the numbers of a JWK, or the transfer file that holds the key in place of what is secret of them.
-func readPrivateKey(key object, p *keyvault.ImportKeyParams) (err error) {
-	if p.Transfer, err = key.bytes("key_hsm"); err != nil {
+func readPrivateKey(key wire.Object, p *keyvault.ImportKeyParams) (err error) {
+	if p.Transfer, err = key.Bytes("key_hsm"); err != nil {
 		return err
 	}
 	k := &p.Private
@@ -297,11 +298,11 @@ func readPrivateKey(key object, p *keyvault.ImportKeyParams) (err error) {
 		{"d", &k.D, true}, {"dp", &k.DP, true}, {"dq", &k.DQ, true}, {"qi", &k.QI, true}, {"p", &k.P, true}, {"q", &k.Q, true},
 		{"k", &k.K, true},
 	} {
-		if *m.value, err = key.bytes(m.name); err != nil {
+		if *m.value, err = key.Bytes(m.name); err != nil {
 			return err
 		}
 		if m.secret && p.Transfer != nil && *m.value != nil {
-			return badParameter("The member %q cannot stand beside %q, which holds the whole key.", key.path+m.name, key.path+"key_hsm")
+			return badParameter("The member %q cannot stand beside %q, which holds the whole key.", key.Path(m.name), key.Path("key_hsm"))
 		}
 	}
 	return nil
@@ -326,7 +327,7 @@ func updateKey(q *request) (response, error) {
 		return response{}, err
 	}
 	var p keyvault.UpdateKeyParams
-	if p.Operations, err = body.strings("key_ops"); err != nil {
+	if p.Operations, err = body.Strings("key_ops"); err != nil {
 		return response{}, err
 	}
 	more, err := readKeyProperties(body)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/wire"
 )
 
 // What secrets and keys have in common on the wire, and in how their requests are answered.
@@ -68,18 +69,18 @@ func (q *request) url(collection, name, version string) string {
 }
 
 // attributes reads what a caller may set about an object of any kind.
-func attributes(body object) (a keyvault.Attributes, err error) {
-	o, ok, err := body.object("attributes")
+func attributes(body wire.Object) (a keyvault.Attributes, err error) {
+	o, ok, err := body.Object("attributes")
 	if !ok || err != nil {
 		return a, err
 	}
-	if a.Enabled, err = o.boolean("enabled"); err != nil {
+	if a.Enabled, err = o.Boolean("enabled"); err != nil {
 		return a, err
 	}
-	if a.NotBefore, err = o.integer("nbf"); err != nil {
+	if a.NotBefore, err = o.Integer("nbf"); err != nil {
 		return a, err
 	}
-	a.Expires, err = o.integer("exp")
+	a.Expires, err = o.Integer("exp")
 	return a, err
 }
 
@@ -195,7 +196,7 @@ func restored[T, W any](do func(s *keyvault.Service, ctx context.Context, caller
 		if err != nil {
 			return response{}, err
 		}
-		backup, err := body.requiredBytes("value")
+		backup, err := body.RequiredBytes("value")
 		if err != nil {
 			return response{}, err
 		}

@@ -31,23 +31,6 @@ func badParameter(format string, args ...any) error {
 	return &wireError{http.StatusBadRequest, "BadParameter", "", fmt.Sprintf(format, args...)}
 }
 
-// parseQuery decodes a query. Clients send parameter names percent-encoded too ("api%2Dversion").
-func parseQuery(raw string) (url.Values, error) {
-	if len(raw) > 4096 {
-		return nil, badParameter("The query of the request URI is too long.")
-	}
-	q, err := url.ParseQuery(raw)
-	if err != nil {
-		return nil, badParameter("The query of the request URI is not encoded correctly.")
-	}
-	for name, values := range q {
-		if len(values) > 1 {
-			return nil, badParameter("The query parameter %.64q is given more than once.", name)
-		}
-	}
-	return q, nil
-}
-
 func apiVersion(q url.Values) (string, error) {
 	version := q.Get("api-version")
 	if version == "" {

@@ -90,15 +90,15 @@ func setSecret(q *request) (response, error) {
 		return response{}, err
 	}
 	var p keyvault.SetSecretParams
-	value, err := body.required("value")
+	value, err := body.Required("value")
 	if err != nil {
 		return response{}, err
 	}
 	p.Value = keyvault.NewSecretValue(value)
-	if p.ContentType, err = body.textOrNone("contentType"); err != nil {
+	if p.ContentType, err = body.TextOrNone("contentType"); err != nil {
 		return response{}, err
 	}
-	if p.Tags, err = body.texts("tags"); err != nil {
+	if p.Tags, err = body.Texts("tags"); err != nil {
 		return response{}, err
 	}
 	if p.Attributes, err = attributes(body); err != nil {
@@ -123,10 +123,10 @@ func updateSecret(q *request) (response, error) {
 		return response{}, err
 	}
 	var p keyvault.UpdateSecretParams
-	if p.ContentType, err = body.text("contentType"); err != nil {
+	if p.ContentType, err = body.Text("contentType"); err != nil {
 		return response{}, err
 	}
-	if p.Tags, err = body.texts("tags"); err != nil {
+	if p.Tags, err = body.Texts("tags"); err != nil {
 		return response{}, err
 	}
 	if p.Attributes, err = attributes(body); err != nil {
