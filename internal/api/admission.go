@@ -2,34 +2,10 @@ package api
 
 import (
 	"context"
-	"sync"
 	"time"
+
+	"github.com/strongroom/strongroom/internal/wire"
 )
-
-// admission bounds how many requests of one principal are worked on at a time, so that a noisy one leaves room for the
-// others.
-type admission struct {
-	limit int
-
-	mu       sync.Mutex     // guards inFlight
-	inFlight map[string]int // holds only principals with requests in flight
-}
-
-func (a *admission) enter(principal string) (release func(), err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.inFlight[principal] >= a.limit {
-		return nil, errThrottled
-	}
-	a.inFlight[principal]++
-	return func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if a.inFlight[principal]--; a.inFlight[principal] == 0 {
-			delete(a.inFlight, principal)
-		}
-	}, nil
-}
 
 // Bounds of the operations that hold a whole backup in memory.
 const (
@@ -42,19 +18,19 @@ const (
 // principal cannot take all of them, however slowly it sends or reads.
 type bulk struct {
 	places     chan struct{}
-	principals admission
+	principals *wire.Admission
 }
 
 func newBulk() *bulk {
 	return &bulk{
 		places:     make(chan struct{}, bulkPlaces),
-		principals: admission{limit: bulkPerPrincipal, inFlight: make(map[string]int)},
+		principals: wire.NewAdmission(bulkPerPrincipal),
 	}
 }
 
 // enter waits for a place, but not for long.
 func (b *bulk) enter(ctx context.Context, principal string) (release func(), err error) {
-	leave, err := b.principals.enter(principal)
+	leave, err := b.principals.Enter(principal)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +40,7 @@ func (b *bulk) enter(ctx context.Context, principal string) (release func(), err
 	case b.places <- struct{}{}:
 		return func() { <-b.places; leave() }, nil
 	case <-timer.C:
-		err = errThrottled
+		err = wire.ErrThrottled
 	case <-ctx.Done():
 		err = ctx.Err()
 	}

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -50,7 +49,7 @@ type Config struct {
 
 	// Observe takes the outcome of every request, before the answer leaves. If it fails, the answer is 503 instead: nothing
 	// succeeds without being on record.
-	Observe func(ctx context.Context, o *Outcome) error
+	Observe func(ctx context.Context, o *wire.Outcome) error
 
 	// MaxInFlight is how many requests of one principal may be worked on at a time; more are answered 429.
 	MaxInFlight int
@@ -59,26 +58,10 @@ type Config struct {
 	Now    func() time.Time
 }
 
-// An Outcome is what happened to one request.
-type Outcome struct {
-	Start      time.Time
-	Operation  string // as in Azure's audit log; "Authentication" for a request without a valid token
-	APIVersion string
-	Vault      string           // the first label of the host
-	Resource   string           // ARM resource id of the vault, if the operation has told it
-	Object     string           // URL of the object, as far as the request names one
-	Caller     *identity.Caller // nil if there is no valid token
-	Address    string           // the caller's IP address
-	UserAgent  string
-	URI        string // what was asked for, without user info or fragment
-	Status     int
-	Err        error // why it was refused; may say more than the answer did
-}
-
 // A Handler answers the requests to vaults' hosts. It is safe for concurrent use.
 type Handler struct {
 	cfg       Config
-	admission admission
+	admission *wire.Admission
 	region    []string // header value
 	bulk      *bulk
 }
@@ -88,7 +71,7 @@ func New(cfg Config) *Handler {
 	return &Handler{
 		cfg:       cfg,
 		region:    []string{cfg.Region},
-		admission: admission{limit: cfg.MaxInFlight, inFlight: make(map[string]int)},
+		admission: wire.NewAdmission(cfg.MaxInFlight),
 		bulk:      newBulk(),
 	}
 }
@@ -99,7 +82,7 @@ type request struct {
 	w       http.ResponseWriter
 	r       *http.Request
 	ctx     context.Context
-	outcome Outcome
+	outcome wire.Outcome
 
 	base   string // scheme, host and port as the caller used them; begins every URL that is handed out
 	vault  string
@@ -132,10 +115,10 @@ func (h *Handler) Serves(host string) bool {
 // ServeHTTP answers one request: token first, then the route, then the api-version, and only then the body.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q := &request{h: h, w: w, r: r, ctx: r.Context()}
-	q.outcome = Outcome{
+	q.outcome = wire.Outcome{
 		Start:     h.cfg.Now(),
 		Operation: "Authentication",
-		Address:   AddressOf(r.RemoteAddr),
+		Address:   wire.AddressOf(r.RemoteAddr),
 		UserAgent: r.UserAgent(),
 	}
 	defer func() {
@@ -169,12 +152,12 @@ func (q *request) serve() (response, error) {
 	q.outcome.URI = q.base + q.r.URL.RequestURI()
 
 	var err error
-	if q.caller, err = q.authenticate(); err != nil {
+	if q.caller, err = wire.Authenticate(q.ctx, q.h.cfg.Verifier, q.r); err != nil {
 		return response{}, err
 	}
 	q.outcome.Caller, q.outcome.Operation = q.caller, unrecognized
 
-	if err := q.hold(q.h.admission.enter(q.principal())); err != nil {
+	if err := q.hold(q.h.admission.Enter(q.principal())); err != nil {
 		return response{}, err
 	}
 
@@ -233,15 +216,6 @@ func methodOf(r *http.Request) string {
 	return r.Method
 }
 
-// AddressOf returns the address in a RemoteAddr, without the port.
-func AddressOf(remote string) string {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		return remote
-	}
-	return host
-}
-
 // Header values that do not change; nobody may modify them.
 var (
 	noCache         = []string{"no-cache"}
@@ -265,7 +239,7 @@ func (q *request) setHeaders() {
 	h["X-Ms-Keyvault-Service-Version"] = serviceVersion
 	h["X-Ms-Keyvault-Network-Info"] = []string{networkInfo(q.outcome.Address)}
 	h["X-Ms-Request-Id"] = []string{audit.CorrelationID(q.ctx)}
-	if id := q.r.Header.Get("X-Ms-Client-Request-Id"); echoable(id) {
+	if id := q.r.Header.Get("X-Ms-Client-Request-Id"); wire.Echoable(id) {
 		h["X-Ms-Client-Request-Id"] = []string{id}
 	}
 }
@@ -275,19 +249,6 @@ func networkInfo(address string) string {
 		return "conn_type=Ipv6;addr=" + address + ";act_addr_fam=InterNetworkV6;"
 	}
 	return "conn_type=Ipv4;addr=" + address + ";act_addr_fam=InterNetwork;"
-}
-
-// echoable tells whether a client's request id is short and harmless enough to be sent back.
-func echoable(id string) bool {
-	if id == "" || len(id) > 128 {
-		return false
-	}
-	for i := range len(id) {
-		if c := id[i]; c <= ' ' || c > '~' {
-			return false
-		}
-	}
-	return true
 }
 
 // answer puts the outcome on record and then sends the answer, or the refusal.

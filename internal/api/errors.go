@@ -1,15 +1,12 @@
 package api
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"strings"
 
-	"github.com/strongroom/strongroom/internal/audit"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
-	"github.com/strongroom/strongroom/internal/store"
 	"github.com/strongroom/strongroom/internal/wire"
 )
 
@@ -27,11 +24,9 @@ var (
 		"AKV10000: Request is missing a Bearer or PoP token."}
 	errThrottled = &wireError{http.StatusTooManyRequests, "Throttled", "", "Request was not processed because too many " +
 		"requests were received. Reason: VaultRequestTypeLimitReached"}
-	errNotRecorded = &wireError{http.StatusServiceUnavailable, "ServiceUnavailable", "",
-		"The request could not be put on record in the audit log, and nothing is done without a record. Try again later."}
-	errOutcomeNotRecorded = &wireError{http.StatusServiceUnavailable, "ServiceUnavailable", "",
-		"The change was made, but its outcome could not be put on record in the audit log. Look before you try again."}
-	errInternal = &wireError{http.StatusInternalServerError, "InternalServerError", "",
+	errNotRecorded        = &wireError{http.StatusServiceUnavailable, "ServiceUnavailable", "", wire.NotRecorded}
+	errOutcomeNotRecorded = &wireError{http.StatusServiceUnavailable, "ServiceUnavailable", "", wire.OutcomeNotRecorded}
+	errInternal           = &wireError{http.StatusInternalServerError, "InternalServerError", "",
 		"The service failed. The operator finds the cause in the log under the request id of this answer."}
 )
 
@@ -61,14 +56,17 @@ var objectWords = map[keyvault.ObjectKind]string{keyvault.SecretKind: "Secret", 
 // onWire maps any error to its answer. What nobody classified is a bare 500 whose cause is only in the log.
 func onWire(err error) *wireError {
 	var (
-		answer   *wireError
-		request  *wire.Error
-		refused  *keyvault.Error
-		token    *identity.TokenError
-		method   *methodError
-		unjudged *unjudgedError
+		answer  *wireError
+		request *wire.Error
+		refused *keyvault.Error
+		token   *identity.TokenError
+		method  *methodError
 	)
 	switch {
+	case errors.Is(err, wire.ErrNoToken):
+		return errUnauthorized
+	case errors.Is(err, wire.ErrThrottled):
+		return errThrottled
 	case errors.As(err, &answer):
 		return answer
 	case errors.As(err, &request):
@@ -91,25 +89,9 @@ func onWire(err error) *wireError {
 		return &wireError{http.StatusUnauthorized, "Unauthorized", "", token.Error()}
 	case errors.As(err, &method):
 		return &wireError{http.StatusMethodNotAllowed, "MethodNotAllowed", "", method.Error()}
-	case errors.As(err, &unjudged):
-		return &wireError{http.StatusServiceUnavailable, "ServiceUnavailable", "",
-			"The access token could not be checked at this time. Try again later."}
-	case errors.Is(err, audit.ErrUnavailable):
-		return errNotRecorded
-	case errors.Is(err, store.ErrFull):
-		return &wireError{http.StatusServiceUnavailable, "ServiceUnavailable", "",
-			"The service's storage is full. Nothing was changed. Free space on it and try again."}
-	case errors.Is(err, store.ErrUnknown):
-		return &wireError{http.StatusServiceUnavailable, "ServiceUnavailable", "",
-			"The service's storage failed and it is not known whether the change was made. Look before you try again."}
-	case errors.Is(err, store.ErrBroken):
-		return &wireError{http.StatusServiceUnavailable, "ServiceUnavailable", "",
-			"The service's storage failed and takes no changes until the operator has restarted it. Nothing was changed."}
-	case errors.Is(err, store.ErrClosed):
-		return &wireError{http.StatusServiceUnavailable, "ServiceUnavailable", "", "The service is shutting down. Try again."}
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return &wireError{http.StatusServiceUnavailable, "ServiceUnavailable", "",
-			"The service could not answer in time. Try again later."}
+	}
+	if message, ok := wire.Unavailable(err); ok {
+		return &wireError{http.StatusServiceUnavailable, "ServiceUnavailable", "", message}
 	}
 	return errInternal
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/strongroom/strongroom/internal/keyvault"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store/bolt"
+	"github.com/strongroom/strongroom/internal/wire"
 )
 
 // A testHandler is a handler over a real store, without a network, and a token that its vault accepts.
@@ -86,7 +87,7 @@ func newHandlerOn(tb testing.TB, tier keyvault.Tier, provider hsm.Provider) *tes
 	h.Handler = api.New(api.Config{
 		Service: h.service, Verifier: verifier, Suffixes: []string{"vault.localhost"},
 		Authority: func(string) string { return "https://login.localhost/tenant" }, Region: "here",
-		Observe:     func(context.Context, *api.Outcome) error { return nil },
+		Observe:     func(context.Context, *wire.Outcome) error { return nil },
 		MaxInFlight: 100, Logger: slog.New(slog.DiscardHandler), Now: time.Now,
 	})
 	return h

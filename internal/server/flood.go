@@ -11,8 +11,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/strongroom/strongroom/internal/api"
 	"github.com/strongroom/strongroom/internal/audit"
+	"github.com/strongroom/strongroom/internal/wire"
 )
 
 // Bounds of what those without a valid token can make the server write. A client asks once without a token, to be told
@@ -254,7 +254,7 @@ func (s *Server) throttled(w http.ResponseWriter, r *http.Request) bool {
 	if r.Header.Get("Authorization") != "" {
 		return false // its token decides
 	}
-	start, address := s.now(), api.AddressOf(r.RemoteAddr)
+	start, address := s.now(), wire.AddressOf(r.RemoteAddr)
 	if !s.flood.blocked(address, start) {
 		return false
 	}

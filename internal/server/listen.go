@@ -4,7 +4,7 @@ import (
 	"net"
 	"sync"
 
-	"github.com/strongroom/strongroom/internal/api"
+	"github.com/strongroom/strongroom/internal/wire"
 )
 
 // A limitListener bounds how many connections are open at a time, in all and from one address. One too many is closed at
@@ -30,7 +30,7 @@ func (l limitListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		address := floodKey(api.AddressOf(c.RemoteAddr().String())).String() // of IPv6 one subscriber's network
+		address := floodKey(wire.AddressOf(c.RemoteAddr().String())).String() // of IPv6 one subscriber's network
 		if l.enter(address) {
 			return &countedConn{Conn: c, leave: func() { l.leave(address) }}, nil
 		}

@@ -7,15 +7,15 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/strongroom/strongroom/internal/api"
 	"github.com/strongroom/strongroom/internal/audit"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
 	"github.com/strongroom/strongroom/internal/sts"
+	"github.com/strongroom/strongroom/internal/wire"
 )
 
 // observeRequest puts the outcome of a request on record. The answer leaves only after it has returned without error.
-func (s *Server) observeRequest(ctx context.Context, o *api.Outcome) error {
+func (s *Server) observeRequest(ctx context.Context, o *wire.Outcome) error {
 	// A client that has gone away does not keep its request out of the log.
 	ctx = context.WithoutCancel(ctx)
 	resource := o.Resource

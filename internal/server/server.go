@@ -24,6 +24,7 @@ import (
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/jobs"
 	"github.com/strongroom/strongroom/internal/sts"
+	"github.com/strongroom/strongroom/internal/wire"
 )
 
 // Options are what a program gives a server beside its configuration. The zero value is ready to use.
@@ -389,8 +390,8 @@ func (s *Server) isLogin(hostport string) bool {
 // misdirected answers a request for a host that nothing here answers for.
 func (s *Server) misdirected(w http.ResponseWriter, r *http.Request) {
 	status := http.StatusMisdirectedRequest
-	err := s.observeRequest(r.Context(), &api.Outcome{
-		Start: s.now(), Operation: "Misdirected", Address: api.AddressOf(r.RemoteAddr), UserAgent: r.UserAgent(),
+	err := s.observeRequest(r.Context(), &wire.Outcome{
+		Start: s.now(), Operation: "Misdirected", Address: wire.AddressOf(r.RemoteAddr), UserAgent: r.UserAgent(),
 		URI: "https://" + r.Host + r.URL.RequestURI(), Status: status,
 	})
 	if err != nil {
