@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/strongroom/strongroom/internal/identity"
+	"github.com/strongroom/strongroom/internal/record"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store"
 )
@@ -37,7 +38,7 @@ const installKey = "install"
 
 // installRecord is what belongs to the installation as a whole and lives as long as it.
 type installRecord struct {
-	format
+	record.Format
 	SubscriptionID string `json:"subscriptionId"` // stands in the ARM ids of everything
 	BackupKey      []byte `json:"backupKey"`
 }
@@ -49,7 +50,7 @@ type backupKey []byte
 // loadInstallation returns the installation's record, made anew in a new store. Where there are vaults it must be there:
 // another one in its place would quietly make every backup worthless.
 func loadInstallation(tx store.Tx) (*installRecord, error) {
-	rec, err := get[installRecord](tx, installKey)
+	rec, err := record.Get[installRecord](tx, installKey)
 	if errors.Is(err, store.ErrNotFound) {
 		for _, err := range tx.Scan("vault/", store.PrefixEnd("vault/")) {
 			if err != nil {
@@ -58,12 +59,12 @@ func loadInstallation(tx store.Tx) (*installRecord, error) {
 			return nil, &seal.RecordError{Key: installKey, Reason: "is missing"}
 		}
 		rec = &installRecord{
-			format:         format{recordFormat},
+			Format:         record.Current(),
 			SubscriptionID: uuid.NewString(),
 			BackupKey:      make([]byte, 32),
 		}
 		rand.Read(rec.BackupKey)
-		err = put(tx, installKey, rec)
+		err = record.Put(tx, installKey, rec)
 	}
 	return rec, err
 }
@@ -106,7 +107,7 @@ func (k backupKey) open(magic string, blob []byte) (plaintext []byte, ok bool, e
 
 // objectBackup is the plaintext of a backup blob.
 type objectBackup struct {
-	format
+	record.Format
 	TenantID string          `json:"tenantId"`
 	Name     string          `json:"name"`
 	Current  string          `json:"current"`
@@ -164,7 +165,7 @@ func (s *Service) backupObject(ctx context.Context, caller *identity.Caller, vau
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	b := objectBackup{format: format{recordFormat}}
+	b := objectBackup{Format: record.Current()}
 	err := s.read(ctx, caller, vault, op, func(r store.Reader, v *vaultRecord) error {
 		o, err := s.liveObject(r, v, kind, name, missing(kind, name))
 		if err != nil {
@@ -182,7 +183,7 @@ func (s *Service) backupObject(ctx context.Context, caller *identity.Caller, vau
 			if err != nil {
 				return err
 			}
-			rec, err := decode[versionRecord](e.Value)
+			rec, err := record.Decode[versionRecord](e.Value)
 			if err != nil {
 				return err
 			}
@@ -219,7 +220,7 @@ func (s *Service) openBackup(kind ObjectKind, blob []byte) (*objectBackup, error
 	if err != nil {
 		return nil, err
 	}
-	b, err := decode[objectBackup](plaintext)
+	b, err := record.Decode[objectBackup](plaintext)
 	if err != nil {
 		// It is authentic, so this installation made it: a newer release, which the format says.
 		return nil, badParameter("The backup cannot be read: it %v.", err)
@@ -245,7 +246,7 @@ func (s *Service) restoreObject(ctx context.Context, caller *identity.Caller, va
 		return found{}, err
 	}
 	o := objectRecord{
-		format: format{recordFormat}, ID: newID(), Name: b.Name, Current: b.Current, Versions: len(b.Versions),
+		Format: record.Current(), ID: record.NewID(), Name: b.Name, Current: b.Current, Versions: len(b.Versions),
 		Rotation: b.Rotation, Release: b.Release,
 	}
 	named := found{o: &o}
@@ -256,8 +257,8 @@ func (s *Service) restoreObject(ctx context.Context, caller *identity.Caller, va
 		if err := s.checkRestorable(tx, v, kind, b); err != nil {
 			return err
 		}
-		return put(tx, garbageKey(o.ID), garbageRecord{
-			format: format{recordFormat}, After: s.now().Add(restoreTime).Unix(),
+		return record.Put(tx, garbageKey(o.ID), garbageRecord{
+			Format: record.Current(), After: s.now().Add(restoreTime).Unix(),
 		})
 	})
 	if err != nil {
@@ -271,7 +272,7 @@ func (s *Service) restoreObject(ctx context.Context, caller *identity.Caller, va
 		if err := s.checkRestorable(tx, v, kind, b); err != nil {
 			return err
 		}
-		mark, err := get[garbageRecord](tx, garbageKey(o.ID))
+		mark, err := record.Get[garbageRecord](tx, garbageKey(o.ID))
 		if errors.Is(err, store.ErrNotFound) || err == nil && mark.Collecting {
 			return &Error{Kind: Conflict, Object: kind, Message: "The restore took too long and was given up. Try again."}
 		}
@@ -285,7 +286,7 @@ func (s *Service) restoreObject(ctx context.Context, caller *identity.Caller, va
 		live := o
 		s.plan(&live, rec)
 		out = found{v, &live, rec}
-		return errors.Join(tx.Delete(garbageKey(o.ID)), put(tx, objectKey(v, kind, o.Name), live), schedule(tx, v, &live))
+		return errors.Join(tx.Delete(garbageKey(o.ID)), record.Put(tx, objectKey(v, kind, o.Name), live), schedule(tx, v, &live))
 	})
 	if err != nil {
 		return named, err
@@ -305,11 +306,11 @@ func (s *Service) checkRestorable(tx store.Tx, v *vaultRecord, kind ObjectKind, 
 				version.Key.wireType(), v.tier())
 		}
 	}
-	live, err := exists(tx, objectKey(v, kind, b.Name))
+	live, err := record.Exists(tx, objectKey(v, kind, b.Name))
 	if err != nil {
 		return err
 	}
-	deleted, err := exists(tx, deletedKey(v, kind, b.Name))
+	deleted, err := record.Exists(tx, deletedKey(v, kind, b.Name))
 	if err != nil {
 		return err
 	}

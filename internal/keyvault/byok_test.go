@@ -19,6 +19,7 @@ import (
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 
 	"github.com/strongroom/strongroom/internal/keywrap"
+	"github.com/strongroom/strongroom/internal/record"
 )
 
 // publicRSA is the key that a vault shows.
@@ -197,8 +198,8 @@ func TestTransferRefused(t *testing.T) {
 		"disabled":         {transferFile(t, off, target), Disabled},
 		"deleted":          {transferFile(t, deleted, target), NotFound},
 		"other vault":      {transferFile(t, elsewhere, target), NotFound},
-		"unknown key":      {transferOf(t, "nobody/"+newID(), wrapped), NotFound},
-		"unknown version":  {transferOf(t, "kek/"+newID(), wrapped), NotFound},
+		"unknown key":      {transferOf(t, "nobody/"+record.NewID(), wrapped), NotFound},
+		"unknown version":  {transferOf(t, "kek/"+record.NewID(), wrapped), NotFound},
 		"no version":       {transferOf(t, "kek", wrapped), BadParameter}, // the current one, which is another
 		"another version":  {transferOf(t, "kek/"+kek.Version, wrapped), BadParameter},
 		"hostile version":  {transferOf(t, "kek/../../"+old.Version, wrapped), NotFound},

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/strongroom/strongroom/internal/hsm"
+	"github.com/strongroom/strongroom/internal/record"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store"
 )
@@ -18,19 +19,19 @@ func CheckRecord(key string, value []byte) error {
 	var err error
 	switch kind {
 	case "vault":
-		_, err = decode[vaultRecord](value)
+		_, err = record.Decode[vaultRecord](value)
 	case "object", "deleted":
-		_, err = decode[objectRecord](value)
+		_, err = record.Decode[objectRecord](value)
 	case "version":
-		_, err = decode[versionRecord](value)
+		_, err = record.Decode[versionRecord](value)
 	case "garbage":
-		_, err = decode[garbageRecord](value)
+		_, err = record.Decode[garbageRecord](value)
 	case "due":
 		_, _, err = parseDue(key)
 	case "event":
-		_, err = decode[eventRecord](value)
+		_, err = record.Decode[eventRecord](value)
 	case installKey:
-		_, err = decode[installRecord](value)
+		_, err = record.Decode[installRecord](value)
 	case "value", "release", "audit", "identity", "pki", "server":
 	default:
 		err = fmt.Errorf("belongs to nothing that this release knows")
@@ -51,13 +52,13 @@ func (s *Service) CheckReferences(ctx context.Context, report func(key, problem 
 			vault, _, _ := strings.Cut(strings.TrimPrefix(e.Key, prefix), "/")
 			err := s.db.View(ctx, func(r store.Reader) error {
 				if !vaults[vault] {
-					if purged, err := exists(r, garbageKey(vault)); err != nil {
+					if purged, err := record.Exists(r, garbageKey(vault)); err != nil {
 						return err
 					} else if !purged {
 						report(e.Key, "belongs to no vault")
 					}
 				}
-				o, err := get[objectRecord](r, e.Key)
+				o, err := record.Get[objectRecord](r, e.Key)
 				if errors.Is(err, store.ErrNotFound) {
 					return nil // deleted or recovered meanwhile
 				}
@@ -66,8 +67,8 @@ func (s *Service) CheckReferences(ctx context.Context, report func(key, problem 
 				}
 				return s.checkObject(ctx, r, prefix, e.Key, o, report)
 			})
-			var record *seal.RecordError
-			if !errors.As(err, &record) {
+			var spoiled *seal.RecordError
+			if !errors.As(err, &spoiled) {
 				failed.add(err)
 			}
 		})
@@ -82,7 +83,7 @@ func (s *Service) checkVaults(ctx context.Context, report func(key, problem stri
 	var failed errorList
 	err := s.forEach(ctx, "vault/", store.PrefixEnd("vault/"), func(error) {}, func(e store.Entry) {
 		failed.add(s.db.View(ctx, func(r store.Reader) error {
-			v, err := get[vaultRecord](r, e.Key)
+			v, err := record.Get[vaultRecord](r, e.Key)
 			if errors.Is(err, store.ErrNotFound) {
 				return nil // purged meanwhile
 			}
@@ -93,7 +94,7 @@ func (s *Service) checkVaults(ctx context.Context, report func(key, problem stri
 			if v.Deleted == 0 {
 				return nil
 			}
-			there, err := exists(r, dueVaultKey(v.PurgeAt, v.Name))
+			there, err := record.Exists(r, dueVaultKey(v.PurgeAt, v.Name))
 			if err == nil && !there {
 				report(e.Key, "is deleted, and nothing will purge it")
 			}
@@ -126,7 +127,7 @@ func (s *Service) checkObject(ctx context.Context, r store.Reader, prefix, key s
 	}
 	where := strings.TrimPrefix(key, prefix)
 	missing := func(at int64, what, problem string) error {
-		there, err := exists(r, dueTime(at)+what+"/"+where)
+		there, err := record.Exists(r, dueTime(at)+what+"/"+where)
 		if err == nil && !there {
 			report(key, problem)
 		}
@@ -154,7 +155,7 @@ func (s *Service) checkValue(ctx context.Context, r store.Reader, key string, e 
 		return err
 	}
 	defer clear(value)
-	rec, err := decode[versionRecord](e.Value)
+	rec, err := record.Decode[versionRecord](e.Value)
 	if err != nil || rec.Key == nil || s.hsm == nil {
 		return nil // CheckRecord reports what does not decode
 	}
@@ -172,7 +173,7 @@ func (s *Service) Locate(ctx context.Context, keys []string) (map[string]string,
 	objects := make(map[string]string) // description by id
 	skip := func(error) {}
 	err := s.forEach(ctx, "vault/", store.PrefixEnd("vault/"), skip, func(e store.Entry) {
-		if v, err := decode[vaultRecord](e.Value); err == nil {
+		if v, err := record.Decode[vaultRecord](e.Value); err == nil {
 			vaults[v.ID] = v.Name
 		}
 	})
@@ -188,7 +189,7 @@ func (s *Service) Locate(ctx context.Context, keys []string) (map[string]string,
 		}
 		err = errors.Join(err, s.forEach(ctx, prefix, store.PrefixEnd(prefix), skip, func(e store.Entry) {
 			parts := strings.Split(e.Key, "/")
-			if o, err := decode[objectRecord](e.Value); err == nil && wanted[o.ID] {
+			if o, err := record.Decode[objectRecord](e.Value); err == nil && wanted[o.ID] {
 				objects[o.ID] = fmt.Sprintf("%s %s of the vault %s", parts[2], o.Name, vaults[parts[1]])
 			}
 		}))

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/strongroom/strongroom/internal/identity"
+	"github.com/strongroom/strongroom/internal/record"
 )
 
 // openGCM opens what a vault has encrypted, with the key itself and without the vault.
@@ -157,7 +158,7 @@ func TestUsedVersion(t *testing.T) {
 				t.Errorf("%s with %q used %q, want %q; %v", operation, version, used.Version, want, err)
 			}
 		}
-		for _, version := range []string{"x", newID()} {
+		for _, version := range []string{"x", record.NewID()} {
 			_, err := b.use(t, "premium", version, operation)
 			wantKind(t, err, NotFound)
 		}

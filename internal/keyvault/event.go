@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/strongroom/strongroom/internal/record"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store"
 )
@@ -14,7 +15,7 @@ const eventLife = 30 * secondsPerDay
 // An eventRecord is something that happened to an object and that somebody may want to be told (contract §18.2). It
 // waits in the store, in the order of time, until it is delivered.
 type eventRecord struct {
-	format
+	record.Format
 	Type    string     `json:"type"` // "Microsoft.KeyVault.KeyNearExpiry"
 	Time    int64      `json:"time"`
 	VaultID string     `json:"vaultId"` // ARM resource id
@@ -31,8 +32,8 @@ func eventKey(at int64, id string) string { return fmt.Sprintf("event/%012d/%s",
 // putEvent records an event in the transaction of what caused it.
 func (s *Service) putEvent(tx store.Tx, kind string, object ObjectKind, f found) error {
 	now := s.now().Unix()
-	return put(tx, eventKey(now, newID()), eventRecord{
-		format: format{recordFormat}, Type: kind, Time: now,
+	return record.Put(tx, eventKey(now, record.NewID()), eventRecord{
+		Format: record.Current(), Type: kind, Time: now,
 		VaultID: f.v.resourceID(), Vault: f.v.Name, Kind: object, Name: f.o.Name, Version: f.rec.Version,
 		NBF: f.rec.NotBefore, EXP: f.rec.Expires,
 	})

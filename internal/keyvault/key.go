@@ -12,6 +12,7 @@ import (
 	"github.com/strongroom/strongroom/internal/hsm"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keywrap"
+	"github.com/strongroom/strongroom/internal/record"
 	"github.com/strongroom/strongroom/internal/store"
 )
 
@@ -345,7 +346,7 @@ func (s *Service) addKey(ctx context.Context, caller *identity.Caller, vault str
 	a Attributes, tags map[string]string, key *keyRecord, blob []byte, policy *ReleasePolicy) (Key, error) {
 	rec := s.newVersion(a, tags)
 	rec.Key = key
-	fresh := newID()
+	fresh := record.NewID()
 	var out Key
 	err := s.write(ctx, caller, vault, op, name, func(tx store.Tx, v *vaultRecord) error {
 		if !v.mayHold(key.HSM) {
@@ -534,7 +535,7 @@ func (s *Service) UpdateKey(ctx context.Context, caller *identity.Caller, vault,
 		if rec.Version == o.Current {
 			err = s.reschedule(tx, v, &o, &rec)
 		}
-		return errors.Join(err, put(tx, versionKey(o.ID, rec.Version), rec), put(tx, objectKey(v, KeyKind, name), o))
+		return errors.Join(err, record.Put(tx, versionKey(o.ID, rec.Version), rec), record.Put(tx, objectKey(v, KeyKind, name), o))
 	})
 	return out, err
 }

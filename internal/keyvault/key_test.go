@@ -19,6 +19,7 @@ import (
 
 	"github.com/strongroom/strongroom/internal/hsm"
 	"github.com/strongroom/strongroom/internal/identity"
+	"github.com/strongroom/strongroom/internal/record"
 )
 
 // RSA keys are slow to make, so the tests share two.
@@ -435,7 +436,7 @@ func TestKeyNames(t *testing.T) {
 			t.Errorf("%+v, %v", k, err)
 		}
 	}
-	for _, version := range []string{"x", newID(), strings.Repeat("0", 33), "../" + first.Version} {
+	for _, version := range []string{"x", record.NewID(), strings.Repeat("0", 33), "../" + first.Version} {
 		_, err := b.GetKey(ctx, admin, "vault", "key-1", version)
 		wantKind(t, err, NotFound)
 	}
@@ -566,7 +567,7 @@ func TestUpdateKey(t *testing.T) {
 			}
 		})
 	}
-	_, err = b.UpdateKey(ctx, admin, "premium", "k", newID(), UpdateKeyParams{})
+	_, err = b.UpdateKey(ctx, admin, "premium", "k", record.NewID(), UpdateKeyParams{})
 	wantKind(t, err, NotFound)
 	_, err = b.UpdateKey(ctx, admin, "premium", "none", "", UpdateKeyParams{})
 	wantKind(t, err, NotFound)

@@ -17,6 +17,7 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
+	"github.com/strongroom/strongroom/internal/record"
 	"github.com/strongroom/strongroom/internal/store"
 	"github.com/strongroom/strongroom/internal/store/storetest"
 )
@@ -444,7 +445,7 @@ func (h *keyHistory) stepImport(name string) {
 func (h *keyHistory) version(k *modelKey) (string, *modelKeyVersion) {
 	switch n := h.rng.IntN(6); {
 	case k == nil || n == 0:
-		return newID(), nil
+		return record.NewID(), nil
 	case n < 3:
 		return "", k.current()
 	default:

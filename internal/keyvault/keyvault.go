@@ -30,12 +30,7 @@
 package keyvault
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -204,78 +199,4 @@ func (s *Service) commit(ctx context.Context, caller *identity.Caller, vault str
 		}
 		return fn(tx, v)
 	})
-}
-
-// recordFormat is the version that every record of this package carries.
-const recordFormat = 1
-
-// format is embedded in each record. A record of a later release is refused by name instead of being misread.
-type format struct {
-	Format int `json:"v"`
-}
-
-func (f format) check() error {
-	if f.Format != recordFormat {
-		return fmt.Errorf("has format %d, this release knows %d: use a newer release", f.Format, recordFormat)
-	}
-	return nil
-}
-
-type record interface{ check() error }
-
-// decode reads a record strictly: what this release does not know it must not silently drop when it writes it back.
-func decode[T any, P interface {
-	*T
-	record
-}](plaintext []byte) (*T, error) {
-	v := P(new(T))
-	dec := json.NewDecoder(bytes.NewReader(plaintext))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return nil, err
-	}
-	if err := v.check(); err != nil {
-		return nil, err
-	}
-	return (*T)(v), nil
-}
-
-// get reads and decodes the record at key.
-func get[T any, P interface {
-	*T
-	record
-}](r store.Reader, key string) (*T, error) {
-	plaintext, err := r.Get(key)
-	if err != nil {
-		return nil, err
-	}
-	v, err := decode[T, P](plaintext)
-	if err != nil {
-		return nil, &seal.RecordError{Key: key, Reason: err.Error()}
-	}
-	return v, nil
-}
-
-func put(tx store.Tx, key string, v any) error {
-	raw, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return tx.Put(key, raw)
-}
-
-// exists tells whether key holds a record, without opening it twice for the caller.
-func exists(r store.Reader, key string) (bool, error) {
-	_, err := r.Get(key)
-	if errors.Is(err, store.ErrNotFound) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-// newID returns 128 random bits in hex: Azure's form of a version, and our form of an object id.
-func newID() string {
-	var b [16]byte
-	rand.Read(b[:])
-	return hex.EncodeToString(b[:])
 }

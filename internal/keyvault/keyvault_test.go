@@ -15,6 +15,7 @@ import (
 	"github.com/strongroom/strongroom/internal/audit"
 	"github.com/strongroom/strongroom/internal/hsm"
 	"github.com/strongroom/strongroom/internal/identity"
+	"github.com/strongroom/strongroom/internal/record"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store"
 	"github.com/strongroom/strongroom/internal/store/bolt"
@@ -343,12 +344,12 @@ func TestManaged(t *testing.T) {
 				return err
 			}
 			key := strings.Replace(objectKey(v, SecretKind, "cert"), "object/", prefix, 1)
-			o, err := get[objectRecord](tx, key)
+			o, err := record.Get[objectRecord](tx, key)
 			if err != nil {
 				return err
 			}
 			o.Managed = true
-			return put(tx, key, o)
+			return record.Put(tx, key, o)
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -372,12 +373,12 @@ func TestManaged(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		o, err := get[objectRecord](tx, objectKey(v, SecretKind, "gone"))
+		o, err := record.Get[objectRecord](tx, objectKey(v, SecretKind, "gone"))
 		if err != nil {
 			return err
 		}
 		o.Managed, o.Deleted, o.PurgeAt = true, 1, 2
-		return errors.Join(tx.Delete(objectKey(v, SecretKind, "gone")), put(tx, deletedKey(v, SecretKind, "gone"), o))
+		return errors.Join(tx.Delete(objectKey(v, SecretKind, "gone")), record.Put(tx, deletedKey(v, SecretKind, "gone"), o))
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -435,22 +436,19 @@ func TestRestoreInterrupted(t *testing.T) {
 }
 
 // change alters the record at key, as nobody but a test may.
-func change[T any, P interface {
-	*T
-	record
-}](t testing.TB, b *bench, key func(v *vaultRecord) string, alter func(P)) {
+func change[T any, P record.Record[T]](t testing.TB, b *bench, key func(v *vaultRecord) string, alter func(P)) {
 	t.Helper()
 	err := b.db.Update(t.Context(), func(tx store.Tx) error {
 		v, err := b.loadVault(tx, "vault")
 		if err != nil {
 			return err
 		}
-		rec, err := get[T, P](tx, key(v))
+		rec, err := record.Get[T, P](tx, key(v))
 		if err != nil {
 			return err
 		}
 		alter(P(rec))
-		return put(tx, key(v), rec)
+		return record.Put(tx, key(v), rec)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -627,12 +625,12 @@ func TestRestoreRace(t *testing.T) {
 					if err != nil {
 						return err
 					}
-					rec, err := decode[garbageRecord](e.Value)
+					rec, err := record.Decode[garbageRecord](e.Value)
 					if err != nil {
 						return err
 					}
 					rec.Collecting = true
-					return put(tx, e.Key, rec)
+					return record.Put(tx, e.Key, rec)
 				}
 				return errors.New("there is no mark")
 			})
@@ -793,8 +791,8 @@ func TestLostInstallation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var record *seal.RecordError
-	if _, err := Open(t.Context(), Config{DB: b.db, Audit: b.audit}); !errors.As(err, &record) || record.Key != installKey {
+	var spoiled *seal.RecordError
+	if _, err := Open(t.Context(), Config{DB: b.db, Audit: b.audit}); !errors.As(err, &spoiled) || spoiled.Key != installKey {
 		t.Errorf("opened: %v", err)
 	}
 }
@@ -847,12 +845,12 @@ func TestBackupLimits(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		o, err := get[objectRecord](tx, objectKey(v, SecretKind, "s"))
+		o, err := record.Get[objectRecord](tx, objectKey(v, SecretKind, "s"))
 		if err != nil {
 			return err
 		}
 		o.Versions = MaxBackupVersions + 1
-		return put(tx, objectKey(v, SecretKind, "s"), o)
+		return record.Put(tx, objectKey(v, SecretKind, "s"), o)
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
+	"github.com/strongroom/strongroom/internal/record"
 	"github.com/strongroom/strongroom/internal/store/storetest"
 )
 
@@ -227,7 +228,7 @@ func (h *history) stepSet(name string) {
 func (h *history) version(o *modelObject) (string, *modelVersion) {
 	switch n := h.rng.IntN(5); {
 	case o == nil || n == 0:
-		id := newID()
+		id := record.NewID()
 		return id, nil
 	case n < 3:
 		return "", o.current()

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/strongroom/strongroom/internal/identity"
+	"github.com/strongroom/strongroom/internal/record"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store"
 )
@@ -64,7 +65,7 @@ type Properties struct {
 
 // objectRecord is a name in a vault, of any kind of object.
 type objectRecord struct {
-	format
+	record.Format
 	ID       string `json:"id"`
 	Name     string `json:"name"`
 	Current  string `json:"current"`
@@ -89,7 +90,7 @@ type notice struct {
 
 // versionRecord is what is known about one version of an object of any kind.
 type versionRecord struct {
-	format
+	record.Format
 	Version     string            `json:"version"`
 	ContentType string            `json:"contentType,omitempty"` // of a secret
 	Disabled    bool              `json:"disabled,omitempty"`
@@ -105,7 +106,7 @@ type versionRecord struct {
 // newVersion is the record of a version made now.
 func (s *Service) newVersion(a Attributes, tags map[string]string) versionRecord {
 	now := s.now().Unix()
-	rec := versionRecord{format: format{recordFormat}, Version: newID(), Created: now, Updated: now, Tags: maps.Clone(tags)}
+	rec := versionRecord{Format: record.Current(), Version: record.NewID(), Created: now, Updated: now, Tags: maps.Clone(tags)}
 	rec.merge(a)
 	return rec
 }
@@ -255,12 +256,12 @@ type found struct {
 
 // loadObject returns the live object of that name, or store.ErrNotFound.
 func (s *Service) loadObject(r store.Reader, v *vaultRecord, kind ObjectKind, name string) (*objectRecord, error) {
-	return s.objects.Load(r, objectKey(v, kind, name), decode[objectRecord])
+	return s.objects.Load(r, objectKey(v, kind, name), record.Decode[objectRecord])
 }
 
 // loadVersion returns what is known about a version, or store.ErrNotFound.
 func (s *Service) loadVersion(r store.Reader, objectID, version string) (*versionRecord, error) {
-	return s.versions.Load(r, versionKey(objectID, version), decode[versionRecord])
+	return s.versions.Load(r, versionKey(objectID, version), record.Decode[versionRecord])
 }
 
 // current returns the current version of an object, which must be there.
@@ -283,7 +284,7 @@ func (s *Service) liveObject(r store.Reader, v *vaultRecord, kind ObjectKind, na
 
 // deletedObject is liveObject for a soft-deleted one.
 func deletedObject(r store.Reader, v *vaultRecord, kind ObjectKind, name string, none error) (*objectRecord, error) {
-	o, err := get[objectRecord](r, deletedKey(v, kind, name))
+	o, err := record.Get[objectRecord](r, deletedKey(v, kind, name))
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, none
 	}
@@ -314,7 +315,7 @@ func (s *Service) find(r store.Reader, v *vaultRecord, kind ObjectKind, name, ve
 
 // checkNameFree refuses a name that a soft-deleted object holds.
 func checkNameFree(r store.Reader, v *vaultRecord, kind ObjectKind, name string) error {
-	taken, err := exists(r, deletedKey(v, kind, name))
+	taken, err := record.Exists(r, deletedKey(v, kind, name))
 	if err == nil && taken {
 		err = &Error{Kind: DeletedButRecoverable, Object: kind, Message: fmt.Sprintf("%s %s is currently in a deleted but "+
 			"recoverable state, and its name cannot be reused; in this state, the %s can only be recovered or purged.",
@@ -332,7 +333,7 @@ func (s *Service) forNewVersion(r store.Reader, v *vaultRecord, kind ObjectKind,
 	known, err := s.loadObject(r, v, kind, name)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return &objectRecord{format: format{recordFormat}, ID: fresh, Name: name}, nil
+		return &objectRecord{Format: record.Current(), ID: fresh, Name: name}, nil
 	case err != nil:
 		return nil, err
 	case known.Managed:
@@ -351,9 +352,9 @@ func (s *Service) putVersion(tx store.Tx, v *vaultRecord, kind ObjectKind, o *ob
 		return err
 	}
 	return errors.Join(
-		put(tx, o.currentKey(), rec),
+		record.Put(tx, o.currentKey(), rec),
 		tx.Put(valueKey(o.ID, rec.Version), value),
-		put(tx, objectKey(v, kind, o.Name), o),
+		record.Put(tx, objectKey(v, kind, o.Name), o),
 	)
 }
 
@@ -383,7 +384,7 @@ func (s *Service) deleteObject(ctx context.Context, caller *identity.Caller, vau
 		return errors.Join(
 			unschedule(tx, v, &o),
 			tx.Delete(objectKey(v, kind, name)),
-			put(tx, deletedKey(v, kind, name), o),
+			record.Put(tx, deletedKey(v, kind, name), o),
 			tx.Put(duePurgeKey(o.PurgeAt, v, kind, name), []byte(v.resourceID())),
 		)
 	})
@@ -409,7 +410,7 @@ func (s *Service) recoverObject(ctx context.Context, caller *identity.Caller, va
 	var out found
 	err := s.write(ctx, caller, vault, op, name, func(tx store.Tx, v *vaultRecord) error {
 		none := missing(kind, name)
-		live, err := exists(tx, objectKey(v, kind, name))
+		live, err := record.Exists(tx, objectKey(v, kind, name))
 		if err != nil {
 			return err
 		}
@@ -434,7 +435,7 @@ func (s *Service) recoverObject(ctx context.Context, caller *identity.Caller, va
 		return errors.Join(
 			tx.Delete(deletedKey(v, kind, name)),
 			tx.Delete(due),
-			put(tx, objectKey(v, kind, name), o),
+			record.Put(tx, objectKey(v, kind, name), o),
 			schedule(tx, v, &o),
 		)
 	})
@@ -479,7 +480,7 @@ func listObjects[T any](ctx context.Context, s *Service, caller *identity.Caller
 	err := s.read(ctx, caller, vault, op, func(r store.Reader, v *vaultRecord) error {
 		var err error
 		page, err = listRange(r, prefix(v), from, max, func(key string) (found, error) {
-			o, err := s.objects.Load(r, key, decode[objectRecord])
+			o, err := s.objects.Load(r, key, record.Decode[objectRecord])
 			if err != nil {
 				return found{}, err
 			}
@@ -504,7 +505,7 @@ func listVersions[T any](ctx context.Context, s *Service, caller *identity.Calle
 			return err
 		}
 		page, err = listRange(r, versionPrefix(o.ID), from, max, func(key string) (found, error) {
-			rec, err := s.versions.Load(r, key, decode[versionRecord])
+			rec, err := s.versions.Load(r, key, record.Decode[versionRecord])
 			return found{v, o, rec}, err
 		}, show)
 		return err

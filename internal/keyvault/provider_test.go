@@ -331,8 +331,8 @@ func TestProviderFails(t *testing.T) {
 				err := recovered(func() error { return act(s, t.Context()) })
 				switch {
 				case way == "fault" || way == "panic":
-					var record *seal.RecordError // which key it was, if it was stored
-					if !errors.Is(err, fault) && !errors.As(err, &record) {
+					var spoiled *seal.RecordError // which key it was, if it was stored
+					if !errors.Is(err, fault) && !errors.As(err, &spoiled) {
 						t.Errorf("error %v", err)
 					}
 					var refused *Error

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/strongroom/strongroom/internal/audit"
+	"github.com/strongroom/strongroom/internal/record"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store"
 )
@@ -31,7 +32,7 @@ func garbageKey(id string) string { return "garbage/" + id }
 // A garbageRecord marks the versions of an object, or everything in a vault, as nobody's. A restore marks its versions
 // so before it writes them and unmarks them in the step that makes them visible; if it dies, they are collected.
 type garbageRecord struct {
-	format
+	record.Format
 	Vault      bool  `json:"vault,omitempty"`      // the id is a vault's
 	After      int64 `json:"after"`                // not before this time
 	Collecting bool  `json:"collecting,omitempty"` // removal has begun; the restore that made it is too late
@@ -48,7 +49,7 @@ func (s *Service) purgeObject(tx store.Tx, deleted, due string, o *objectRecord)
 
 // discard leaves the versions of an object, which nothing names any more, to the collector.
 func (s *Service) discard(tx store.Tx, objectID string) error {
-	return put(tx, garbageKey(objectID), garbageRecord{format: format{recordFormat}, After: s.now().Unix()})
+	return record.Put(tx, garbageKey(objectID), garbageRecord{Format: record.Current(), After: s.now().Unix()})
 }
 
 // What can be due.
@@ -106,7 +107,7 @@ func parseDue(key string) (unix int64, rest []string, err error) {
 // and records the notices that are due. It returns how much it did. What cannot be done is named in the error and does not
 // keep the rest from it. Several servers may do it at once: each act re-checks in its own transaction.
 func (s *Service) ActOnDue(ctx context.Context, kind func(what string) bool) (int, error) {
-	ctx = audit.WithCorrelationID(ctx, newID())
+	ctx = audit.WithCorrelationID(ctx, record.NewID())
 	acted := 0
 	var failed errorList
 	// The end is exclusive, and an entry of this very second is due.
@@ -148,11 +149,11 @@ func (s *Service) forEach(ctx context.Context, start, end string, bad func(error
 			}
 			return nil
 		})
-		var record *seal.RecordError
+		var spoiled *seal.RecordError
 		switch {
-		case errors.As(err, &record) && record.Key >= start:
+		case errors.As(err, &spoiled) && spoiled.Key >= start:
 			bad(err)
-			start, more = record.Key+"\x00", true
+			start, more = spoiled.Key+"\x00", true
 		case err != nil:
 			return err
 		}
@@ -235,10 +236,10 @@ func (s *Service) actOnOne(ctx context.Context, due, resource string) (bool, err
 
 // purgeDueObject purges the object of a due entry, or removes an entry that has outlived its reason.
 func (s *Service) purgeDueObject(tx store.Tx, at int64, due, deleted string) (bool, error) {
-	if still, err := exists(tx, due); err != nil || !still {
+	if still, err := record.Exists(tx, due); err != nil || !still {
 		return false, err
 	}
-	o, err := get[objectRecord](tx, deleted)
+	o, err := record.Get[objectRecord](tx, deleted)
 	if errors.Is(err, store.ErrNotFound) || err == nil && o.PurgeAt != at {
 		return false, tx.Delete(due)
 	}
@@ -249,7 +250,7 @@ func (s *Service) purgeDueObject(tx store.Tx, at int64, due, deleted string) (bo
 }
 
 func (s *Service) purgeDueVault(tx store.Tx, at int64, due, name string) (bool, error) {
-	if still, err := exists(tx, due); err != nil || !still {
+	if still, err := record.Exists(tx, due); err != nil || !still {
 		return false, err
 	}
 	v, err := s.loadVault(tx, name)
@@ -267,7 +268,7 @@ func (s *Service) purgeDueVault(tx store.Tx, at int64, due, name string) (bool, 
 func (s *Service) CollectGarbage(ctx context.Context) error {
 	var failed errorList
 	err := s.forEach(ctx, "garbage/", store.PrefixEnd("garbage/"), failed.add, func(e store.Entry) {
-		rec, err := decode[garbageRecord](e.Value)
+		rec, err := record.Decode[garbageRecord](e.Value)
 		switch {
 		case err != nil:
 			failed.add(&seal.RecordError{Key: e.Key, Reason: err.Error()})
@@ -285,11 +286,11 @@ func (s *Service) collect(ctx context.Context, key string) error {
 	var rec *garbageRecord
 	err := s.db.Update(ctx, func(tx store.Tx) error {
 		var err error
-		if rec, err = get[garbageRecord](tx, key); err != nil || rec.Collecting {
+		if rec, err = record.Get[garbageRecord](tx, key); err != nil || rec.Collecting {
 			return err
 		}
 		rec.Collecting = true
-		return put(tx, key, rec)
+		return record.Put(tx, key, rec)
 	})
 	if errors.Is(err, store.ErrNotFound) {
 		return nil // collected, or made visible, by somebody else
@@ -304,7 +305,7 @@ func (s *Service) collect(ctx context.Context, key string) error {
 		// The objects of a vault become garbage of their own, which the next round removes. Nothing is due for them any more.
 		for _, prefix := range []string{"object/", "deleted/"} {
 			err = errors.Join(err, s.removeAll(ctx, prefix+id+"/", func(tx store.Tx, e store.Entry) error {
-				o, err := decode[objectRecord](e.Value)
+				o, err := record.Decode[objectRecord](e.Value)
 				if err != nil {
 					return &seal.RecordError{Key: e.Key, Reason: err.Error()}
 				}
@@ -366,8 +367,8 @@ func withRecord(tx store.Tx, key string, do func(store.Tx, store.Entry) error) e
 	if err == nil {
 		err = do(tx, store.Entry{Key: key, Value: value})
 	}
-	var record *seal.RecordError
-	if errors.As(err, &record) {
+	var spoiled *seal.RecordError
+	if errors.As(err, &spoiled) {
 		return nil
 	}
 	return err

@@ -10,6 +10,7 @@ import (
 	"github.com/strongroom/strongroom/internal/audit"
 	"github.com/strongroom/strongroom/internal/hsm"
 	"github.com/strongroom/strongroom/internal/identity"
+	"github.com/strongroom/strongroom/internal/record"
 	"github.com/strongroom/strongroom/internal/store"
 )
 
@@ -173,7 +174,7 @@ func (s *Service) SetRotationPolicy(ctx context.Context, caller *identity.Caller
 			o.Rotation.Created = f.o.Rotation.Created
 		}
 		out = o.Rotation.policy(v, &o)
-		return errors.Join(s.reschedule(tx, v, &o, f.rec), put(tx, objectKey(v, KeyKind, name), o))
+		return errors.Join(s.reschedule(tx, v, &o, f.rec), record.Put(tx, objectKey(v, KeyKind, name), o))
 	})
 	return out, err
 }
@@ -214,7 +215,7 @@ func (s *Service) RotateKey(ctx context.Context, caller *identity.Caller, vault,
 		if f.rec.Key.generation() != old.Key.generation() {
 			return &Error{Kind: Conflict, Object: KeyKind, Message: "The key was changed meanwhile. Try again."}
 		}
-		next, err := s.rotate(tx, f, newID(), made)
+		next, err := s.rotate(tx, f, record.NewID(), made)
 		out = next.key()
 		return err
 	})
@@ -323,14 +324,14 @@ var errNotDue = errors.New("keyvault: nothing is due")
 // dueObject returns the live key that a due entry is about and its current version. An entry that has outlived its
 // reason is removed and reported as errNotDue; one in a deleted vault waits.
 func (s *Service) dueObject(tx store.Tx, due, resource, what string, at int64, where []string) (found, error) {
-	still, err := exists(tx, due)
+	still, err := record.Exists(tx, due)
 	if err == nil && !still {
 		err = errNotDue
 	}
 	if err != nil {
 		return found{}, err
 	}
-	o, err := get[objectRecord](tx, "object/"+strings.Join(where, "/"))
+	o, err := record.Get[objectRecord](tx, "object/"+strings.Join(where, "/"))
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return found{}, err
 	}
@@ -369,7 +370,7 @@ func (s *Service) keyDue(ctx context.Context, due, resource string, at int64, wh
 			o.NotifyAt = s.now().Unix() + secondsPerDay
 		}
 		f.o = nil
-		return errors.Join(err, schedule(tx, f.v, &o), put(tx, objectKey(f.v, KeyKind, o.Name), o))
+		return errors.Join(err, schedule(tx, f.v, &o), record.Put(tx, objectKey(f.v, KeyKind, o.Name), o))
 	})
 	if errors.Is(err, errNotDue) || err == nil && f.o == nil {
 		return false, nil
@@ -385,7 +386,7 @@ func (s *Service) keyDue(ctx context.Context, due, resource string, at int64, wh
 		rec.Operation = "KeyNearExpiryEventGridNotification"
 		return s.actOnDue(ctx, rec, due, at, what, where, s.notifyKey)
 	}
-	version := newID()
+	version := record.NewID()
 	rec.Operation, rec.ID = "KeyRotateIfDue", f.o.Name+"/"+version
 	made, err := s.hsm.Generate(ctx, f.rec.Key.generation())
 	if err != nil {
@@ -434,5 +435,5 @@ func (s *Service) notifyKey(tx store.Tx, f found) error {
 	if *f.rec.Expires > s.now().Unix() {
 		told = s.putEvent(tx, "Microsoft.KeyVault.KeyNearExpiry", KeyKind, f)
 	}
-	return errors.Join(told, schedule(tx, f.v, &o), put(tx, objectKey(f.v, KeyKind, o.Name), o))
+	return errors.Join(told, schedule(tx, f.v, &o), record.Put(tx, objectKey(f.v, KeyKind, o.Name), o))
 }

@@ -16,6 +16,7 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
+	"github.com/strongroom/strongroom/internal/record"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store"
 	"github.com/strongroom/strongroom/internal/store/storetest"
@@ -122,7 +123,7 @@ func (b *bench) events(t testing.TB) (out []eventRecord) {
 			if err != nil {
 				return err
 			}
-			rec, err := decode[eventRecord](e.Value)
+			rec, err := record.Decode[eventRecord](e.Value)
 			if err != nil {
 				return err
 			}
@@ -592,8 +593,8 @@ func TestRotationAmongManyVaults(t *testing.T) {
 		}
 		for i := range store.MaxReads - 2 {
 			other := *v
-			other.Name, other.ID = fmt.Sprint("other", i), newID()
-			if err := put(tx, vaultKey(other.Name), other); err != nil {
+			other.Name, other.ID = fmt.Sprint("other", i), record.NewID()
+			if err := record.Put(tx, vaultKey(other.Name), other); err != nil {
 				return err
 			}
 		}
@@ -877,7 +878,7 @@ func TestNotice(t *testing.T) {
 		t.Errorf("%d notices", n)
 	}
 	want := []eventRecord{{
-		format: format{recordFormat}, Type: "Microsoft.KeyVault.KeyNearExpiry", Time: b.clock().Unix(), VaultID: first.Vault, Vault: "vault",
+		Format: record.Current(), Type: "Microsoft.KeyVault.KeyNearExpiry", Time: b.clock().Unix(), VaultID: first.Vault, Vault: "vault",
 		Kind: KeyKind, Name: "Key", Version: first.Version, NBF: &begins, EXP: &expires,
 	}}
 	check := func() {
@@ -950,7 +951,7 @@ func TestManyOldEvents(t *testing.T) {
 				if i < old {
 					at--
 				}
-				if err := put(tx, eventKey(at, newID()), eventRecord{format: format{recordFormat}}); err != nil {
+				if err := record.Put(tx, eventKey(at, record.NewID()), eventRecord{Format: record.Current()}); err != nil {
 					return err
 				}
 			}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/strongroom/strongroom/internal/authz"
 	"github.com/strongroom/strongroom/internal/identity"
+	"github.com/strongroom/strongroom/internal/record"
 	"github.com/strongroom/strongroom/internal/store"
 )
 
@@ -121,7 +122,7 @@ func (s *Service) SetSecret(ctx context.Context, caller *identity.Caller, vault,
 	}
 	rec := s.newVersion(p.Attributes, p.Tags)
 	rec.ContentType = p.ContentType
-	fresh := newID()
+	fresh := record.NewID()
 	var out Secret
 	err := s.write(ctx, caller, vault, SecretSet, name, func(tx store.Tx, v *vaultRecord) error {
 		o, err := s.forNewVersion(tx, v, SecretKind, name, fresh, "set")
@@ -192,7 +193,7 @@ func (s *Service) UpdateSecret(ctx context.Context, caller *identity.Caller, vau
 		rec.merge(p.Attributes)
 		rec.Updated = s.now().Unix()
 		out = found{v, f.o, &rec}.secret()
-		return put(tx, versionKey(f.o.ID, rec.Version), rec)
+		return record.Put(tx, versionKey(f.o.ID, rec.Version), rec)
 	})
 	return out, err
 }

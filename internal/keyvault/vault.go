@@ -13,6 +13,7 @@ import (
 
 	"github.com/strongroom/strongroom/internal/audit"
 	"github.com/strongroom/strongroom/internal/authz"
+	"github.com/strongroom/strongroom/internal/record"
 	"github.com/strongroom/strongroom/internal/store"
 )
 
@@ -58,7 +59,7 @@ type Vault struct {
 }
 
 type vaultRecord struct {
-	format
+	record.Format
 	ID              string   `json:"id"`
 	Name            string   `json:"name"`
 	TenantID        string   `json:"tenantId"`
@@ -77,7 +78,7 @@ type vaultRecord struct {
 }
 
 func decodeVault(plaintext []byte) (*vaultRecord, error) {
-	v, err := decode[vaultRecord](plaintext)
+	v, err := record.Decode[vaultRecord](plaintext)
 	if err == nil {
 		v.resource = v.resourceID()
 	}
@@ -222,8 +223,8 @@ func (s *Service) CreateVault(ctx context.Context, op Operator, v Vault) (Vault,
 		return Vault{}, err
 	}
 	rec := vaultRecord{
-		format:          format{recordFormat},
-		ID:              newID(),
+		Format:          record.Current(),
+		ID:              record.NewID(),
 		Name:            v.Name,
 		TenantID:        v.TenantID,
 		SubscriptionID:  v.SubscriptionID,
@@ -245,7 +246,7 @@ func (s *Service) CreateVault(ctx context.Context, op Operator, v Vault) (Vault,
 		case !isKind(err, VaultNotFound):
 			return err
 		}
-		return put(tx, vaultKey(v.Name), rec)
+		return record.Put(tx, vaultKey(v.Name), rec)
 	})
 	if err != nil {
 		return Vault{}, err
@@ -275,7 +276,7 @@ func (s *Service) ListVaults(ctx context.Context) ([]Vault, error) {
 			if err != nil {
 				return err
 			}
-			v, err := decode[vaultRecord](e.Value)
+			v, err := record.Decode[vaultRecord](e.Value)
 			if err != nil {
 				return err
 			}
@@ -361,7 +362,7 @@ func (s *Service) purgeVault(tx store.Tx, v *vaultRecord) error {
 	if err := tx.Delete(dueVaultKey(v.PurgeAt, v.Name)); err != nil {
 		return err
 	}
-	return put(tx, garbageKey(v.ID), garbageRecord{format: format{recordFormat}, Vault: true, After: s.now().Unix()})
+	return record.Put(tx, garbageKey(v.ID), garbageRecord{Format: record.Current(), Vault: true, After: s.now().Unix()})
 }
 
 func vaultResource(v Vault) string {
@@ -385,7 +386,7 @@ func (s *Service) changeVault(ctx context.Context, op Operator, name, vault stri
 			return err
 		}
 		out = v.vault()
-		return put(tx, vaultKey(v.Name), v)
+		return record.Put(tx, vaultKey(v.Name), v)
 	})
 	return out, err
 }
