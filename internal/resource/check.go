@@ -1,0 +1,87 @@
+package resource
+
+import (
+	"context"
+	"strings"
+
+	"github.com/strongroom/strongroom/internal/authz"
+	"github.com/strongroom/strongroom/internal/record"
+	"github.com/strongroom/strongroom/internal/store"
+)
+
+// CheckRecord reads a record of this package with the code that would use it. ok is false for records of others.
+func CheckRecord(key string, value []byte) (ok bool, err error) {
+	switch {
+	case strings.HasPrefix(key, vaultFamily.prefix):
+		_, err = vaultFamily.decode(value)
+	case strings.HasPrefix(key, hsmFamily.prefix):
+		_, err = hsmFamily.decode(value)
+	case strings.HasPrefix(key, "group/"):
+		_, err = record.Decode[groupRecord](value)
+	case strings.HasPrefix(key, definitionPrefix):
+		_, err = record.Decode[definitionRecord](value)
+	case strings.HasPrefix(key, assignmentPrefix):
+		_, err = record.Decode[assignmentRecord](value)
+	case key == generationKey:
+		_, err = record.Decode[generationRecord](value)
+	case key == installKey:
+		_, err = record.Decode[installRecord](value)
+	default:
+		return false, nil
+	}
+	return true, err
+}
+
+// CheckReferences reports what does not fit together: a deleted vault that nothing will purge, a live one in no group, and a
+// role or an assignment that grants nothing.
+func (s *Service) CheckReferences(ctx context.Context, report func(key, problem string)) error {
+	for _, f := range []*family{&vaultFamily, &hsmFamily} {
+		vaults, err := s.all(ctx, f)
+		if err != nil {
+			return err
+		}
+		for _, v := range vaults {
+			if err := s.checkVault(ctx, f, v.Name, report); err != nil {
+				return err
+			}
+		}
+	}
+	return s.db.View(ctx, func(r store.Reader) error {
+		state, err := s.rolesIn(r)
+		if err != nil {
+			return err
+		}
+		for _, a := range state.assignments {
+			switch d := state.definition(a.RoleID); {
+			case a.Scope.Kind() == authz.NoScope:
+				report(assignmentKey(a.ID), "holds at no scope")
+			case d == nil:
+				report(assignmentKey(a.ID), "assigns a role that is not there")
+			case !d.assignableAt(a.Scope):
+				report(assignmentKey(a.ID), "assigns a role where it cannot be assigned")
+			}
+		}
+		return nil
+	})
+}
+
+// checkVault looks at one vault again, in one snapshot with what belongs to it.
+func (s *Service) checkVault(ctx context.Context, f *family, name string, report func(key, problem string)) error {
+	return s.db.View(ctx, func(r store.Reader) error {
+		v, err := s.load(r, f, name)
+		if err == ErrVaultNotFound {
+			return nil // purged meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		if v.Deleted == 0 {
+			return nil
+		}
+		there, err := record.Exists(r, f.dueKey(v.PurgeAt, v.Name))
+		if err == nil && !there {
+			report(f.key(v.Name), "is deleted, and nothing will purge it")
+		}
+		return err
+	})
+}
