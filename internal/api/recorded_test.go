@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/strongroom/strongroom/internal/wire/wiretest"
 	"github.com/strongroom/strongroom/strongroomtest"
 )
 
@@ -57,7 +58,7 @@ func TestRecordedShapes(t *testing.T) {
 		if bytes.Contains(s.Response.Body, []byte(`"managed": true`)) || bytes.Contains(s.Response.Body, []byte(`"managed":true`)) {
 			left = append(left, "attributes.exportable") // a certificate's key, of which ours has none
 		}
-		if diff := cmp.Diff(members(t, s.Response.Body, left), members(t, mine, left)); diff != "" {
+		if diff := cmp.Diff(wiretest.Members(t, s.Response.Body, left), wiretest.Members(t, mine, left)); diff != "" {
 			t.Errorf("%s: members differ (-recorded +ours):\n%s", key, diff)
 		}
 	}
@@ -88,43 +89,6 @@ func shapeKey(method, path string, status int) string {
 
 // optional are members that depend on what was stored.
 var optional = []string{"contentType", "tags", "managed", "attributes.nbf", "attributes.exp"}
-
-// members lists the paths of a document's members in their order, with the types of their values, without those that are
-// left out. Of a list it has the first element's.
-func members(t *testing.T, document []byte, left []string) (out []string) {
-	t.Helper()
-	dec := json.NewDecoder(bytes.NewReader(document))
-	token := func() json.Token {
-		tok, err := dec.Token()
-		if err != nil {
-			t.Fatalf("%s: %v", document, err)
-		}
-		return tok
-	}
-	var value func(path string, quiet bool)
-	value = func(path string, quiet bool) {
-		tok := token()
-		switch tok {
-		case json.Delim('{'):
-			for dec.More() {
-				name := strings.TrimPrefix(path+"."+token().(string), ".")
-				value(name, quiet || slices.Contains(left, strings.TrimPrefix(name, "value[].")))
-			}
-			token()
-		case json.Delim('['):
-			for first := true; dec.More(); first = false {
-				value(path+"[]", quiet || !first)
-			}
-			token()
-		default:
-			if !quiet {
-				out = append(out, fmt.Sprintf("%s %T", path, tok))
-			}
-		}
-	}
-	value("", false)
-	return out
-}
 
 // ownAnswers makes one exchange with our server of each kind that was recorded.
 func ownAnswers(t *testing.T) map[string][]byte {

@@ -3,7 +3,6 @@ package api_test
 import (
 	"bytes"
 	"encoding/base64"
-	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -19,14 +18,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/strongroom/strongroom/internal/api"
 	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/wire/wiretest"
 	"github.com/strongroom/strongroom/strongroomtest"
 )
-
-var update = flag.Bool("update", false, "rewrite the expected answers in testdata/wire")
 
 // TestWire plays the scripts in testdata/wire against a real server and compares every answer. A script is a list of
 // exchanges:
@@ -104,7 +100,6 @@ type player struct {
 	bytes   []string
 	script  string
 	sent    strings.Builder // all bodies
-	out     bytes.Buffer
 	nobody  strongroomtest.Principal
 	baseURL string
 
@@ -134,45 +129,12 @@ func play(t *testing.T, path string) map[outcome]bool {
 	p.nobody = p.server.CreatePrincipal(t, "nobody")
 	p.server.CreateVault(t, "other")
 
-	lines := strings.Split(strings.TrimRight(string(script), "\n"), "\n")
-	for len(lines) > 0 {
-		n := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, ">") })
-		if n < 0 {
-			n = len(lines)
-		}
-		for _, l := range lines[:n] { // comments and blank lines
-			fmt.Fprintln(&p.out, l)
-		}
-		lines = lines[n:]
-		request := take(&lines, "> ")
-		answer := take(&lines, "< ")
-		if len(request) > 0 {
-			p.exchange(request, answer)
-		}
-	}
-	if *update {
-		if err := os.WriteFile(path, p.out.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	} else if diff := cmp.Diff(string(script), p.out.String()); diff != "" {
-		t.Errorf("%s: answers differ (-want +got):\n%s", path, diff)
-	}
+	wiretest.Play(t, path, p.exchange)
 	return p.outcomes
 }
 
-// take removes the leading lines with the prefix and returns them without it.
-func take(lines *[]string, prefix string) (out []string) {
-	for len(*lines) > 0 && strings.HasPrefix((*lines)[0], prefix) {
-		out = append(out, strings.TrimPrefix((*lines)[0], prefix))
-		*lines = (*lines)[1:]
-	}
-	return out
-}
-
-func (p *player) exchange(request, answer []string) {
-	for _, l := range request {
-		fmt.Fprintln(&p.out, ">", l)
-	}
+// exchange makes a request and returns the lines of its answer.
+func (p *player) exchange(request, said []string) []string {
 	method, target, _ := strings.Cut(request[0], " ")
 	req := &http.Request{Method: method, Header: http.Header{}, URL: p.target(target), Host: ""}
 	who := "@admin"
@@ -215,15 +177,16 @@ func (p *player) exchange(request, answer []string) {
 		p.t.Fatalf("%s: %v", request[0], err)
 	}
 	p.outcomes[outcome{method + " " + api.PatternOf(method, req.URL.EscapedPath()), resp.StatusCode < 300}] = true
-	fmt.Fprintln(&p.out, "<", resp.StatusCode)
-	for _, l := range answer {
+	answer := []string{strconv.Itoa(resp.StatusCode)}
+	for _, l := range said {
 		if name, _, ok := strings.Cut(l, ": "); ok && !strings.HasPrefix(l, "{") {
-			fmt.Fprintf(&p.out, "< %s: %s\n", name, p.masked(strings.Join(resp.Header.Values(name), " | ")))
+			answer = append(answer, name+": "+p.masked(strings.Join(resp.Header.Values(name), " | ")))
 		}
 	}
 	if len(body) > 0 {
-		fmt.Fprintln(&p.out, "<", p.masked(string(body)))
+		answer = append(answer, p.masked(string(body)))
 	}
+	return answer
 }
 
 // target makes a URL whose path is sent exactly as it stands in the script.

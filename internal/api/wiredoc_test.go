@@ -2,13 +2,11 @@ package api_test
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/strongroom/strongroom/internal/api"
+	"github.com/strongroom/strongroom/internal/wire/wiretest"
 )
 
 // TestWireDocument compares docs/wire.md with the route table. `go test ./internal/api -run WireDocument -update` writes it.
@@ -46,20 +44,5 @@ itself, nothing of it is looked at before that is checked. Every request needs `
 	for _, e := range api.Refusals() {
 		fmt.Fprintf(&b, "| %d | %s | %s | %s |\n", e.Status, e.Code, e.Inner, e.When)
 	}
-	if *update {
-		if err := os.MkdirAll("../../docs", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	got, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(got), b.String()); diff != "" {
-		t.Errorf("docs/wire.md is not what the route table says (-is +should be):\n%s", diff)
-	}
+	wiretest.Document(t, path, b.String())
 }
