@@ -18,6 +18,7 @@ import (
 	"github.com/strongroom/strongroom/internal/hsm"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/server"
 	"github.com/strongroom/strongroom/internal/store"
@@ -165,10 +166,11 @@ func (i *installation) fill(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	service, err := keyvault.Open(ctx, keyvault.Config{DB: db, Audit: log, HSM: hsm.NewSoftware(hsm.SoftwareConfig{})})
+	resources, err := resource.Open(ctx, resource.Config{DB: db, Audit: log, TenantID: i.operator.TenantID})
 	if err != nil {
 		return err
 	}
+	service := keyvault.New(keyvault.Config{DB: db, Audit: log, Resources: resources, HSM: hsm.NewSoftware(hsm.SoftwareConfig{})})
 	caller := &identity.Caller{TenantID: i.operator.TenantID, ObjectID: i.operator.ObjectID, AppID: i.operator.ClientID}
 	return i.setAll(ctx, service, caller)
 }

@@ -166,6 +166,10 @@ func (q *request) serve() (response, error) {
 	}
 	q.outcome.Operation = q.route.Operation.Name
 	q.outcome.Object = q.objectURL()
+	from, _ := netip.ParseAddr(q.outcome.Address) // an address that is none is in no rule
+	if err := q.h.cfg.Service.Reachable(q.ctx, q.vault, from); err != nil {
+		return response{}, err
+	}
 	if q.query, err = wire.ParseQuery(q.r.URL.RawQuery); err != nil {
 		return response{}, err
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/resource"
 )
 
 // What Observe does is measured in internal/audit and, with the network, by the command bench.
@@ -29,13 +30,13 @@ func (h *testHandler) measure(b *testing.B, method, path, token, body string, wa
 }
 
 func BenchmarkGetSecret(b *testing.B) {
-	h := newHandler(b, keyvault.Standard)
+	h := newHandler(b, resource.Standard)
 	h.set(b, "s")
 	h.measure(b, "GET", "/secrets/s", h.token, "", http.StatusOK)
 }
 
 func BenchmarkListSecrets(b *testing.B) {
-	h := newHandler(b, keyvault.Standard)
+	h := newHandler(b, resource.Standard)
 	for n := range 30 {
 		h.set(b, "s"+string(rune('a'+n%26))+strings.Repeat("x", n/26))
 	}
@@ -43,19 +44,19 @@ func BenchmarkListSecrets(b *testing.B) {
 }
 
 func BenchmarkGetKey(b *testing.B) {
-	h := newHandler(b, keyvault.Standard)
+	h := newHandler(b, resource.Standard)
 	h.importKey(b, "rsa2048", "RSA")
 	h.measure(b, "GET", "/keys/rsa2048", h.token, "", http.StatusOK)
 }
 
 func BenchmarkSignES256(b *testing.B) {
-	h := newHandler(b, keyvault.Standard)
+	h := newHandler(b, resource.Standard)
 	h.importKey(b, "P-256", "EC")
 	h.measure(b, "POST", "/keys/P-256/sign", h.token, `{"alg":"ES256","value":"`+encode(make([]byte, 32))+`"}`, http.StatusOK)
 }
 
 func BenchmarkSignRS256(b *testing.B) {
-	h := newHandler(b, keyvault.Standard)
+	h := newHandler(b, resource.Standard)
 	h.importKey(b, "rsa2048", "RSA")
 	h.measure(b, "POST", "/keys/rsa2048/sign", h.token, `{"alg":"RS256","value":"`+encode(make([]byte, 32))+`"}`, http.StatusOK)
 }
@@ -70,7 +71,7 @@ func (h *testHandler) importKey(tb testing.TB, name, kty string) {
 
 // BenchmarkForgedToken is what a token with a wrong signature costs; such tokens are not remembered.
 func BenchmarkForgedToken(b *testing.B) {
-	h := newHandler(b, keyvault.Standard)
+	h := newHandler(b, resource.Standard)
 	last := strings.LastIndexByte(h.token, '.')
 	forged := h.token[:last+1] + strings.Repeat("A", len(h.token)-last-1)
 	h.measure(b, "GET", "/secrets/s", forged, "", http.StatusUnauthorized)

@@ -36,6 +36,9 @@ var kinds = map[keyvault.Kind]wireError{
 	keyvault.VaultNotFound:         {status: http.StatusNotFound, code: "VaultNotFound"},
 	keyvault.NotFound:              {status: http.StatusNotFound, code: "NotFound"}, // with the kind of object in front
 	keyvault.AccessDenied:          {status: http.StatusForbidden, code: "Forbidden", inner: "ForbiddenByPolicy"},
+	keyvault.AccessDeniedByRole:    {status: http.StatusForbidden, code: "Forbidden", inner: "ForbiddenByRbac"},
+	keyvault.ForbiddenByFirewall:   {status: http.StatusForbidden, code: "Forbidden", inner: "ForbiddenByFirewall"},
+	keyvault.ForbiddenByConnection: {status: http.StatusForbidden, code: "Forbidden", inner: "ForbiddenByConnection"},
 	keyvault.Disabled:              {status: http.StatusForbidden, code: "Forbidden", inner: "Disabled"},
 	keyvault.Managed:               {status: http.StatusForbidden, code: "Forbidden", inner: "ManagedByKeyVault"},
 	keyvault.PurgeProtected:        {status: http.StatusForbidden, code: "Forbidden"},
@@ -165,7 +168,10 @@ func Refusals() []Refusal {
 	}{
 		{keyvault.BadParameter, none, "the request is wrong; the message says how"},
 		{keyvault.NotDeleted, none, "recover of an object that is not deleted"},
-		{keyvault.AccessDenied, none, "the caller may not"},
+		{keyvault.AccessDenied, none, "the caller may not, by the vault's access policies"},
+		{keyvault.AccessDeniedByRole, none, "the caller may not, by role assignments"},
+		{keyvault.ForbiddenByFirewall, none, "the vault's network rules do not let the caller's address in"},
+		{keyvault.ForbiddenByConnection, none, "the vault's public network access is disabled"},
 		{keyvault.Disabled, objects, "the version is disabled"},
 		{keyvault.NotYetValid, keys, "encrypt, wrap or sign before the version's `nbf`"},
 		{keyvault.Expired, keys, "encrypt, wrap or sign after the version's `exp`"},

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/resource"
 )
 
 // attempt sends a request that may be refused, but not break anything, and returns the answer if it is a success.
@@ -36,7 +36,7 @@ func FuzzImportKey(f *testing.F) {
 	}
 	f.Add(`{"Hsm":true,"key":{"kty":"oct-HSM","k":"AAECAwQFBgcICQoLDA0ODw==","key_ops":["sign"]},"attributes":{"enabled":false,"nbf":1},"tags":{"a":"b"}}`)
 	f.Add(`{"key":{"kty":"oct-HSM","K":"AAECAwQFBgcICQoLDA0ODx","key_hsm":null}}`)
-	h := newHandler(f, keyvault.Premium)
+	h := newHandler(f, resource.Premium)
 	f.Fuzz(func(t *testing.T, body string) {
 		answer, _ := h.attempt(t, "PUT", "/keys/k", body)
 		var doc struct{ Key map[string]any }
@@ -58,7 +58,7 @@ func FuzzImportKey(f *testing.F) {
 
 // FuzzKeyHSM sends a transfer file to be imported. The corpus has one for each type of key that is right.
 func FuzzKeyHSM(f *testing.F) {
-	h := newHandler(f, keyvault.Premium)
+	h := newHandler(f, resource.Premium)
 	kek := testKeys()["rsa2048"]
 	if _, answer := h.do(f, "PUT", "/keys/kek", `{"key":{"kty":"RSA-HSM","key_ops":["import"],`+kek.members()+`}}`); !strings.Contains(answer, `"kid"`) {
 		f.Fatal(answer)
@@ -79,7 +79,7 @@ func FuzzReleasePolicy(f *testing.F) {
 	f.Add("application/json; charset=utf-8", []byte(`{"anyOf":[{"anyOf":[{"claim":"a.b","equals":1.50},{"allOf":[{"claim":"c","equals":false}]}],`+
 		`"authority":"https://b.example:8443/x/"}],"version":"1.0.0"}`))
 	f.Add("text/plain", []byte(`[]`))
-	h := newHandler(f, keyvault.Premium)
+	h := newHandler(f, resource.Premium)
 	f.Fuzz(func(t *testing.T, contentType string, policy []byte) {
 		shape := map[string]any{"data": encode(policy), "contentType": contentType}
 		body, err := json.Marshal(map[string]any{"kty": "EC-HSM", "attributes": map[string]any{"exportable": true}, "release_policy": shape})
@@ -114,7 +114,7 @@ func FuzzRotationPolicy(f *testing.F) {
 	f.Add(`{"lifetimeActions":[{"trigger":{"timeAfterCreate":"P15D"},"action":{"type":"Rotate"}}],"attributes":{"expiryTime":"P30D"}}`)
 	f.Add(`{"lifetimeActions":[{"trigger":{"timeBeforeExpiry":"P1Y2M3W4D"},"action":{"type":"notify"}}],"attributes":{"expiryTime":"P99Y"}}`)
 	f.Add(`{"lifetimeActions":[{"trigger":null}],"attributes":null}`)
-	h := newHandler(f, keyvault.Standard)
+	h := newHandler(f, resource.Standard)
 	h.importKey(f, "P-256", "EC")
 	const path = "/keys/P-256/rotationpolicy"
 	f.Fuzz(func(t *testing.T, body string) {

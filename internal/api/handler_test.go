@@ -17,6 +17,7 @@ import (
 	"github.com/strongroom/strongroom/internal/hsm"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store/bolt"
 	"github.com/strongroom/strongroom/internal/wire"
@@ -25,18 +26,19 @@ import (
 // A testHandler is a handler over a real store, without a network, and a token that its vault accepts.
 type testHandler struct {
 	*api.Handler
-	service *keyvault.Service
-	token   string
-	caller  *identity.Caller
+	resources *resource.Service
+	service   *keyvault.Service
+	token     string
+	caller    *identity.Caller
 }
 
 // newHandler returns a handler with one vault, named "test".
-func newHandler(tb testing.TB, tier keyvault.Tier) *testHandler {
+func newHandler(tb testing.TB, tier resource.Tier) *testHandler {
 	tb.Helper()
 	return newHandlerOn(tb, tier, hsm.NewSoftware(hsm.SoftwareConfig{}))
 }
 
-func newHandlerOn(tb testing.TB, tier keyvault.Tier, provider hsm.Provider) *testHandler {
+func newHandlerOn(tb testing.TB, tier resource.Tier, provider hsm.Provider) *testHandler {
 	tb.Helper()
 	ctx, dir := tb.Context(), tb.TempDir()
 	must := func(err error) {
@@ -60,10 +62,11 @@ func newHandlerOn(tb testing.TB, tier keyvault.Tier, provider hsm.Provider) *tes
 		}
 	})
 	h := &testHandler{}
-	h.service, err = keyvault.Open(ctx, keyvault.Config{DB: db, Audit: log, HSM: provider})
-	must(err)
 	directory, err := identity.Open(ctx, identity.Config{DB: db})
 	must(err)
+	h.resources, err = resource.Open(ctx, resource.Config{DB: db, Audit: log, TenantID: directory.TenantID(), Purged: keyvault.Purged})
+	must(err)
+	h.service = keyvault.New(keyvault.Config{DB: db, Audit: log, Resources: h.resources, HSM: provider})
 	authority, err := identity.NewAuthority(ctx, directory, identity.AuthorityConfig{LoginHost: "login.localhost"})
 	must(err)
 	app, err := directory.CreateApplication(ctx, identity.NewApplication{DisplayName: "test", Kind: identity.KindApplication})
@@ -79,9 +82,8 @@ func newHandlerOn(tb testing.TB, tier keyvault.Tier, provider hsm.Provider) *tes
 	h.token = token.Text.Reveal()
 	h.caller, err = verifier.Verify(ctx, h.token)
 	must(err)
-	_, err = h.service.CreateVault(ctx, keyvault.Operator{Name: "test"}, keyvault.Vault{
-		Name: "test", TenantID: directory.TenantID(), SubscriptionID: h.service.SubscriptionID(), ResourceGroup: "g",
-		Location: "here", Tier: tier, RetentionDays: 7, Administrators: []string{app.ObjectID},
+	_, err = h.resources.CreateVault(ctx, resource.Actor{Operator: "test"}, "g", "test", resource.PutVaultParams{
+		Location: "here", Tier: tier, RetentionDays: new(7), Administrators: []string{app.ObjectID},
 	})
 	must(err)
 	h.Handler = api.New(api.Config{

@@ -27,13 +27,14 @@ import (
 	"github.com/strongroom/strongroom/internal/hsm"
 	"github.com/strongroom/strongroom/internal/keyvault"
 	"github.com/strongroom/strongroom/internal/keywrap"
+	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/strongroomtest"
 )
 
 // TestRandomBytes plays a managed HSM, which alone gives random bytes. Its keys are all kept in it.
 func TestRandomBytes(t *testing.T) {
 	t.Parallel()
-	h := newHandler(t, keyvault.ManagedHSM)
+	h := newHandler(t, resource.ManagedHSM)
 	seen := make(map[string]bool)
 	for count, ok := range map[int]bool{-1: false, 0: false, 1: true, 16: true, 128: true, 129: false} {
 		status, answer := h.do(t, "POST", "/rng", fmt.Sprintf(`{"count":%d}`, count))
@@ -88,7 +89,7 @@ func TestProviderFails(t *testing.T) {
 		{fmt.Errorf("in slot 4: %w", hsm.ErrBusy), http.StatusTooManyRequests, "Throttled"},
 		{context.DeadlineExceeded, http.StatusServiceUnavailable, "in time"},
 	} {
-		h := newHandlerOn(t, keyvault.Standard, failing{hsm.NewSoftware(hsm.SoftwareConfig{}), e.err})
+		h := newHandlerOn(t, resource.Standard, failing{hsm.NewSoftware(hsm.SoftwareConfig{}), e.err})
 		h.importKey(t, "P-256", "EC")
 		for path, body := range map[string]string{"/keys/k/create": `{"kty":"EC"}`, "/keys/P-256/sign": sign, "/keys/P-256/rotate": ""} {
 			w := h.send(t, "POST", path, h.token, body)

@@ -167,7 +167,7 @@ func listPage[T, W any](q *request, fetch func(from string, max int) (keyvault.P
 
 // enterBulk takes a place for an operation that holds a whole backup in memory; only who may perform it gets one.
 func (q *request) enterBulk() error {
-	if err := q.h.cfg.Service.Authorize(q.ctx, q.caller, q.vault, q.route.Operation); err != nil {
+	if err := q.h.cfg.Service.Authorize(q.ctx, q.caller, q.vault, q.route.Operation, q.params.name); err != nil {
 		return err
 	}
 	return q.hold(q.h.bulk.enter(q.ctx, q.principal()))

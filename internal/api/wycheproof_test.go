@@ -15,7 +15,7 @@ import (
 
 	"github.com/strongroom/strongroom/internal/hsm"
 	"github.com/strongroom/strongroom/internal/hsm/hsmtest"
-	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/resource"
 )
 
 // TestWycheproof runs Project Wycheproof's vectors through the API of a vault: each key is imported, and used, by requests.
@@ -25,7 +25,7 @@ import (
 // vault takes in; the tests of internal/hsm run them.
 func TestWycheproof(t *testing.T) {
 	t.Parallel()
-	hsmtest.Wycheproof(t, &wireProvider{t: t, h: newHandler(t, keyvault.Premium)})
+	hsmtest.Wycheproof(t, &wireProvider{t: t, h: newHandler(t, resource.Premium)})
 }
 
 // wireProvider is a vault as a provider of keys. It has what the vectors need.

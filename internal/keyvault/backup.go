@@ -6,18 +6,15 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 
-	"github.com/google/uuid"
-
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/record"
-	"github.com/strongroom/strongroom/internal/seal"
+	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/store"
 )
 
@@ -34,40 +31,9 @@ func backupMagic(kind ObjectKind) string {
 	return string(rune(len(name))) + name
 }
 
-const installKey = "install"
-
-// installRecord is what belongs to the installation as a whole and lives as long as it.
-type installRecord struct {
-	record.Format
-	SubscriptionID string `json:"subscriptionId"` // stands in the ARM ids of everything
-	BackupKey      []byte `json:"backupKey"`
-}
-
 // A backupKey seals the backups of single objects, which leave the store as files. It does not change when data keys
 // rotate: a backup must open as long as the installation lives.
 type backupKey []byte
-
-// loadInstallation returns the installation's record, made anew in a new store. Where there are vaults it must be there:
-// another one in its place would quietly make every backup worthless.
-func loadInstallation(tx store.Tx) (*installRecord, error) {
-	rec, err := record.Get[installRecord](tx, installKey)
-	if errors.Is(err, store.ErrNotFound) {
-		for _, err := range tx.Scan("vault/", store.PrefixEnd("vault/")) {
-			if err != nil {
-				return nil, err
-			}
-			return nil, &seal.RecordError{Key: installKey, Reason: "is missing"}
-		}
-		rec = &installRecord{
-			Format:         record.Current(),
-			SubscriptionID: uuid.NewString(),
-			BackupKey:      make([]byte, 32),
-		}
-		rand.Read(rec.BackupKey)
-		err = record.Put(tx, installKey, rec)
-	}
-	return rec, err
-}
 
 func (k backupKey) aead(magic string) (cipher.AEAD, error) {
 	key, err := hkdf.Expand(sha256.New, k, "strongroom object backup v1\x00"+magic, 32)
@@ -166,7 +132,7 @@ func (s *Service) backupObject(ctx context.Context, caller *identity.Caller, vau
 		return nil, err
 	}
 	b := objectBackup{Format: record.Current()}
-	err := s.read(ctx, caller, vault, op, func(r store.Reader, v *vaultRecord) error {
+	err := s.read(ctx, caller, vault, op, name, func(r store.Reader, v *resource.Vault) error {
 		o, err := s.liveObject(r, v, kind, name, missing(kind, name))
 		if err != nil {
 			return err
@@ -238,7 +204,7 @@ func (s *Service) openBackup(kind ObjectKind, blob []byte) (*objectBackup, error
 func (s *Service) restoreObject(ctx context.Context, caller *identity.Caller, vault string, op Operation, kind ObjectKind,
 	blob []byte) (found, error) {
 	// Who may not restore learns nothing about the blob.
-	if err := s.Authorize(ctx, caller, vault, op); err != nil {
+	if err := s.Authorize(ctx, caller, vault, op, ""); err != nil {
 		return found{}, err
 	}
 	b, err := s.openBackup(kind, blob)
@@ -250,10 +216,10 @@ func (s *Service) restoreObject(ctx context.Context, caller *identity.Caller, va
 		Rotation: b.Rotation, Release: b.Release,
 	}
 	named := found{o: &o}
-	if err := s.announce(ctx, caller, vault, op, b.Name); err != nil {
+	if err := s.announce(ctx, caller, vault, op, "", b.Name); err != nil {
 		return named, err
 	}
-	err = s.commit(ctx, caller, vault, op, func(tx store.Tx, v *vaultRecord) error {
+	err = s.commit(ctx, caller, vault, op, "", func(tx store.Tx, v *resource.Vault) error {
 		if err := s.checkRestorable(tx, v, kind, b); err != nil {
 			return err
 		}
@@ -268,7 +234,7 @@ func (s *Service) restoreObject(ctx context.Context, caller *identity.Caller, va
 		return named, err
 	}
 	var out found
-	err = s.commit(ctx, caller, vault, op, func(tx store.Tx, v *vaultRecord) error {
+	err = s.commit(ctx, caller, vault, op, "", func(tx store.Tx, v *resource.Vault) error {
 		if err := s.checkRestorable(tx, v, kind, b); err != nil {
 			return err
 		}
@@ -296,14 +262,14 @@ func (s *Service) restoreObject(ctx context.Context, caller *identity.Caller, va
 
 // checkRestorable refuses a restore into a vault that may not hold the object, or over a name that is in use, live or
 // deleted.
-func (s *Service) checkRestorable(tx store.Tx, v *vaultRecord, kind ObjectKind, b *objectBackup) error {
+func (s *Service) checkRestorable(tx store.Tx, v *resource.Vault, kind ObjectKind, b *objectBackup) error {
 	if v.TenantID != b.TenantID {
 		return badParameter("The backup is of a vault in another tenant.")
 	}
 	for _, version := range b.Versions {
-		if version.Key != nil && !v.mayHold(version.Key.HSM) {
+		if version.Key != nil && !v.MayHold(version.Key.HSM) {
 			return badParameter("The backup holds a version of the type %s, which a vault of the tier %s cannot have.",
-				version.Key.wireType(), v.tier())
+				version.Key.wireType(), v.Tier)
 		}
 	}
 	live, err := record.Exists(tx, objectKey(v, kind, b.Name))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/strongroom/strongroom/internal/hsm"
 	"github.com/strongroom/strongroom/internal/record"
+	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store"
 )
@@ -15,11 +16,12 @@ import (
 // CheckRecord reads a record of this package with the code that would use it, for a verification of the whole store.
 // Records of other packages are none of its business.
 func CheckRecord(key string, value []byte) error {
+	if known, err := resource.CheckRecord(key, value); known {
+		return err
+	}
 	kind, _, _ := strings.Cut(key, "/")
 	var err error
 	switch kind {
-	case "vault":
-		_, err = record.Decode[vaultRecord](value)
 	case "object", "deleted":
 		_, err = record.Decode[objectRecord](value)
 	case "version":
@@ -30,8 +32,6 @@ func CheckRecord(key string, value []byte) error {
 		_, _, err = parseDue(key)
 	case "event":
 		_, err = record.Decode[eventRecord](value)
-	case installKey:
-		_, err = record.Decode[installRecord](value)
 	case "value", "release", "audit", "identity", "pki", "server":
 	default:
 		err = fmt.Errorf("belongs to nothing that this release knows")
@@ -45,8 +45,13 @@ func CheckRecord(key string, value []byte) error {
 // it in one snapshot. Records that do not open are CheckRecord's and are passed over.
 func (s *Service) CheckReferences(ctx context.Context, report func(key, problem string)) error {
 	var failed errorList
-	vaults, err := s.checkVaults(ctx, report)
+	failed.add(s.resources.CheckReferences(ctx, report))
+	known, err := s.resources.AllVaults(ctx)
 	failed.add(err)
+	vaults := make(map[string]bool) // by id
+	for _, v := range known {
+		vaults[v.ID] = true
+	}
 	for _, prefix := range []string{"object/", "deleted/"} {
 		err := s.forEach(ctx, prefix, store.PrefixEnd(prefix), func(error) {}, func(e store.Entry) {
 			vault, _, _ := strings.Cut(strings.TrimPrefix(e.Key, prefix), "/")
@@ -77,34 +82,6 @@ func (s *Service) CheckReferences(ctx context.Context, report func(key, problem 
 	return failed.join()
 }
 
-// checkVaults reports deleted vaults that nothing will purge, and returns the ids of all vaults.
-func (s *Service) checkVaults(ctx context.Context, report func(key, problem string)) (map[string]bool, error) {
-	ids := make(map[string]bool)
-	var failed errorList
-	err := s.forEach(ctx, "vault/", store.PrefixEnd("vault/"), func(error) {}, func(e store.Entry) {
-		failed.add(s.db.View(ctx, func(r store.Reader) error {
-			v, err := record.Get[vaultRecord](r, e.Key)
-			if errors.Is(err, store.ErrNotFound) {
-				return nil // purged meanwhile
-			}
-			if err != nil {
-				return err
-			}
-			ids[v.ID] = true
-			if v.Deleted == 0 {
-				return nil
-			}
-			there, err := record.Exists(r, dueVaultKey(v.PurgeAt, v.Name))
-			if err == nil && !there {
-				report(e.Key, "is deleted, and nothing will purge it")
-			}
-			return err
-		}))
-	})
-	failed.add(err)
-	return ids, failed.join()
-}
-
 func (s *Service) checkObject(ctx context.Context, r store.Reader, prefix, key string, o *objectRecord,
 	report func(key, problem string)) error {
 	versions, current := 0, false
@@ -127,7 +104,7 @@ func (s *Service) checkObject(ctx context.Context, r store.Reader, prefix, key s
 	}
 	where := strings.TrimPrefix(key, prefix)
 	missing := func(at int64, what, problem string) error {
-		there, err := record.Exists(r, dueTime(at)+what+"/"+where)
+		there, err := record.Exists(r, record.DueTime(at)+what+"/"+where)
 		if err == nil && !there {
 			report(key, problem)
 		}
@@ -172,11 +149,10 @@ func (s *Service) Locate(ctx context.Context, keys []string) (map[string]string,
 	vaults := make(map[string]string)  // name by id
 	objects := make(map[string]string) // description by id
 	skip := func(error) {}
-	err := s.forEach(ctx, "vault/", store.PrefixEnd("vault/"), skip, func(e store.Entry) {
-		if v, err := record.Decode[vaultRecord](e.Value); err == nil {
-			vaults[v.ID] = v.Name
-		}
-	})
+	known, err := s.resources.AllVaults(ctx)
+	for _, v := range known {
+		vaults[v.ID] = v.Name
+	}
 	wanted := make(map[string]bool)
 	for _, key := range keys {
 		if parts := strings.Split(key, "/"); len(parts) == 3 && (parts[0] == "version" || parts[0] == "value") {

@@ -48,12 +48,22 @@ func (s *Service) useKey(ctx context.Context, caller *identity.Caller, vault, na
 		key  hsm.Key
 		used Used
 	)
-	err := s.read(ctx, caller, vault, how.op, func(r store.Reader, v *vaultRecord) error {
+	err := s.db.View(ctx, func(r store.Reader) error {
+		v, d, err := s.decide(r, caller, vault, how.op, name)
+		if err != nil {
+			return err
+		}
+		if !d.Allowed && !d.IfAsymmetric {
+			return denied(v, caller, how.op, name, d.Reason)
+		}
 		f, err := s.find(r, v, KeyKind, name, version)
 		if err != nil {
 			return err
 		}
-		used = Used{Name: f.o.Name, Version: f.rec.Version, Vault: v.resource}
+		if !d.Allowed && f.rec.Key.Type == hsm.Oct {
+			return denied(v, caller, how.op, name, "the right holds for asymmetric keys only")
+		}
+		used = Used{Name: f.o.Name, Version: f.rec.Version, Vault: v.Resource()}
 		if err := s.mayUse(f.rec, how); err != nil {
 			return err
 		}

@@ -199,7 +199,7 @@ func TestUseSeesChanges(t *testing.T) {
 	_, _, err = b.Verify(ctx, admin, "vault", "k", first.Version, "ES256", digest, signature)
 	wantKind(t, err, NotFound)
 	// Rights too.
-	change(t, b, func(*vaultRecord) string { return vaultKey("vault") }, func(v *vaultRecord) { v.Administrators = nil })
+	changeVault(t, b, "administrators", nil)
 	_, _, err = sign()
 	wantKind(t, err, AccessDenied)
 }

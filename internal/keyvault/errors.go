@@ -1,5 +1,7 @@
 package keyvault
 
+import "errors"
+
 // A Kind is why an operation was refused. The edge maps each to one answer.
 type Kind int
 
@@ -8,7 +10,10 @@ const (
 	BadParameter          Kind = iota + 1 // the request is wrong; Message says how
 	VaultNotFound                         // there is no such vault
 	NotFound                              // there is no such object or version
-	AccessDenied                          // the caller may not
+	AccessDenied                          // the caller may not, by the vault's access policies
+	AccessDeniedByRole                    // the caller may not, by role assignments
+	ForbiddenByFirewall                   // the caller's address may not
+	ForbiddenByConnection                 // the vault is closed to all networks
 	Disabled                              // the version is disabled
 	Managed                               // the object belongs to a certificate
 	PurgeProtected                        // the vault forbids purging
@@ -32,3 +37,8 @@ type Error struct {
 }
 
 func (e *Error) Error() string { return e.Message }
+
+func isKind(err error, kind Kind) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Kind == kind
+}

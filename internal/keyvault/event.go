@@ -34,7 +34,7 @@ func (s *Service) putEvent(tx store.Tx, kind string, object ObjectKind, f found)
 	now := s.now().Unix()
 	return record.Put(tx, eventKey(now, record.NewID()), eventRecord{
 		Format: record.Current(), Type: kind, Time: now,
-		VaultID: f.v.resourceID(), Vault: f.v.Name, Kind: object, Name: f.o.Name, Version: f.rec.Version,
+		VaultID: f.v.Resource(), Vault: f.v.Name, Kind: object, Name: f.o.Name, Version: f.rec.Version,
 		NBF: f.rec.NotBefore, EXP: f.rec.Expires,
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keywrap"
 	"github.com/strongroom/strongroom/internal/record"
+	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/store"
 )
 
@@ -26,6 +27,13 @@ func keyOperation(name, verb, action string) Operation {
 	return Operation{Name: name, Permission: authz.Permission{
 		Object: "keys", Verb: verb, DataAction: "Microsoft.KeyVault/vaults/" + action,
 	}}
+}
+
+// publicKeyOperation is one for which the public part of a key suffices, which whoever reads the key has.
+func publicKeyOperation(name, verb, action string) Operation {
+	op := keyOperation(name, verb, action)
+	op.Permission.AsymmetricAction = "Microsoft.KeyVault/vaults/keys/read"
+	return op
 }
 
 // The operations on keys, with the permission that each needs (contract §16).
@@ -47,12 +55,12 @@ var (
 	KeyRotationPolicyGet = keyOperation("KeyRotationPolicyGet", "getrotationpolicy", "keyrotationpolicies/read")
 	KeyRotationPolicySet = keyOperation("KeyRotationPolicySet", "setrotationpolicy", "keyrotationpolicies/write")
 	KeyRelease           = keyOperation("KeyRelease", "release", "keys/release/action")
-	KeyEncrypt           = keyOperation("KeyEncrypt", "encrypt", "keys/encrypt/action")
+	KeyEncrypt           = publicKeyOperation("KeyEncrypt", "encrypt", "keys/encrypt/action")
 	KeyDecrypt           = keyOperation("KeyDecrypt", "decrypt", "keys/decrypt/action")
-	KeyWrap              = keyOperation("KeyWrap", "wrapKey", "keys/wrap/action")
+	KeyWrap              = publicKeyOperation("KeyWrap", "wrapKey", "keys/wrap/action")
 	KeyUnwrap            = keyOperation("KeyUnwrap", "unwrapKey", "keys/unwrap/action")
 	KeySign              = keyOperation("KeySign", "sign", "keys/sign/action")
-	KeyVerify            = keyOperation("KeyVerify", "verify", "keys/verify/action")
+	KeyVerify            = publicKeyOperation("KeyVerify", "verify", "keys/verify/action")
 )
 
 // What a caller of this package needs of the keys' package.
@@ -220,16 +228,16 @@ func (k *keyRecord) changeOperations(operations []string) ([]string, error) {
 }
 
 // parseType splits a type into family and keeper. A vault that keeps all keys in an HSM says so itself.
-func (v *vaultRecord) parseType(name string, inHSM bool) (hsm.KeyType, bool, error) {
+func parseType(v *resource.Vault, name string, inHSM bool) (hsm.KeyType, bool, error) {
 	family, suffixed := strings.CutSuffix(name, hsmSuffix)
 	kty := hsm.KeyType(family)
 	if _, known := operationsOf[kty]; !known {
 		return "", false, badParameter("The key type %q is not known. Use RSA, EC or oct, or one of them with -HSM.", bounded(name))
 	}
-	inHSM = inHSM || suffixed || v.tier() == ManagedHSM
-	if !v.mayHold(inHSM) {
+	inHSM = inHSM || suffixed || v.Tier == resource.ManagedHSM
+	if !v.MayHold(inHSM) {
 		return "", false, badParameter("A key of the type %s%s cannot be kept in a vault of the tier %s; it needs the tier premium.",
-			family, hsmSuffix, v.tier())
+			family, hsmSuffix, v.Tier)
 	}
 	if kty == hsm.Oct && !inHSM {
 		return "", false, badParameter("A key of the type oct cannot be kept in a vault; use oct-HSM.")
@@ -302,8 +310,8 @@ func (s *Service) CreateKey(ctx context.Context, caller *identity.Caller, vault,
 		spec  hsm.Spec
 		inHSM bool
 	)
-	err := s.read(ctx, caller, vault, KeyCreate, func(r store.Reader, v *vaultRecord) error {
-		kty, keeper, err := v.parseType(p.Type, false)
+	err := s.read(ctx, caller, vault, KeyCreate, name, func(r store.Reader, v *resource.Vault) error {
+		kty, keeper, err := parseType(v, p.Type, false)
 		if err != nil {
 			return err
 		}
@@ -331,13 +339,13 @@ func (s *Service) CreateKey(ctx context.Context, caller *identity.Caller, vault,
 }
 
 // checkNewKey refuses what can be refused before a key is made or taken in.
-func (s *Service) checkNewKey(r store.Reader, v *vaultRecord, name, verb string, inHSM, exportable bool,
+func (s *Service) checkNewKey(r store.Reader, v *resource.Vault, name, verb string, inHSM, exportable bool,
 	policy *ReleasePolicy) error {
 	o, err := s.forNewVersion(r, v, KeyKind, name, "", verb)
 	if err != nil {
 		return err
 	}
-	_, err = v.releaseOf(o, inHSM, exportable, policy)
+	_, err = releaseOf(v, o, inHSM, exportable, policy)
 	return err
 }
 
@@ -348,21 +356,21 @@ func (s *Service) addKey(ctx context.Context, caller *identity.Caller, vault str
 	rec.Key = key
 	fresh := record.NewID()
 	var out Key
-	err := s.write(ctx, caller, vault, op, name, func(tx store.Tx, v *vaultRecord) error {
-		if !v.mayHold(key.HSM) {
+	err := s.write(ctx, caller, vault, op, name, func(tx store.Tx, v *resource.Vault) error {
+		if !v.MayHold(key.HSM) {
 			return &Error{Kind: Conflict, Object: KeyKind, Message: "The vault's tier was changed meanwhile. Try again."}
 		}
 		o, err := s.forNewVersion(tx, v, KeyKind, name, fresh, verb)
 		if err != nil {
 			return err
 		}
-		next, err := v.releaseOf(o, key.HSM, key.Exportable, policy)
+		next, err := releaseOf(v, o, key.HSM, key.Exportable, policy)
 		if err != nil {
 			return err
 		}
 		// The policy is that of all versions. Who may make one may not thereby release the others.
 		if o.Release != nil && !o.Release.same(next) {
-			if _, err := s.authorize(tx, caller, vault, KeyUpdate); err != nil {
+			if _, err := s.authorize(tx, caller, vault, KeyUpdate, name); err != nil {
 				return err
 			}
 		}
@@ -385,9 +393,9 @@ func (s *Service) ImportKey(ctx context.Context, caller *identity.Caller, vault,
 		kek   hsm.Key
 		blob  keywrap.TransferBlob
 	)
-	err := s.read(ctx, caller, vault, KeyImport, func(r store.Reader, v *vaultRecord) error {
+	err := s.read(ctx, caller, vault, KeyImport, name, func(r store.Reader, v *resource.Vault) error {
 		var err error
-		if kty, inHSM, err = v.parseType(p.Type, p.HSM); err != nil {
+		if kty, inHSM, err = parseType(v, p.Type, p.HSM); err != nil {
 			return err
 		}
 		if err := (&keyRecord{Type: kty, HSM: inHSM}).setOperations(p.Operations); err != nil {
@@ -429,7 +437,7 @@ func (s *Service) ImportKey(ctx context.Context, caller *identity.Caller, vault,
 }
 
 // transferKey reads a BYOK transfer file and opens the key that it names, which must be there for nothing else.
-func (s *Service) transferKey(ctx context.Context, r store.Reader, v *vaultRecord, file []byte,
+func (s *Service) transferKey(ctx context.Context, r store.Reader, v *resource.Vault, file []byte,
 	parseKeyID func(string) (string, string, error)) (hsm.Key, keywrap.TransferBlob, error) {
 	if len(file) > MaxTransferBlob {
 		return nil, keywrap.TransferBlob{}, badParameter("The transfer file (key_hsm) has %d bytes; %d are allowed.",
@@ -482,7 +490,7 @@ func (s *Service) GetKey(ctx context.Context, caller *identity.Caller, vault, na
 		return Key{}, err
 	}
 	var out Key
-	err := s.read(ctx, caller, vault, KeyGet, func(r store.Reader, v *vaultRecord) error {
+	err := s.read(ctx, caller, vault, KeyGet, name, func(r store.Reader, v *resource.Vault) error {
 		f, err := s.find(r, v, KeyKind, name, version)
 		if err == nil {
 			out = f.key()
@@ -499,7 +507,7 @@ func (s *Service) UpdateKey(ctx context.Context, caller *identity.Caller, vault,
 		return Key{}, err
 	}
 	var out Key
-	err := s.write(ctx, caller, vault, KeyUpdate, name, func(tx store.Tx, v *vaultRecord) error {
+	err := s.write(ctx, caller, vault, KeyUpdate, name, func(tx store.Tx, v *resource.Vault) error {
 		f, err := s.find(tx, v, KeyKind, name, version)
 		if err != nil {
 			return err
@@ -522,7 +530,7 @@ func (s *Service) UpdateKey(ctx context.Context, caller *identity.Caller, vault,
 				return badParameter("AKV.SKR.1016: Key Release Policy can only be set on versionless key.")
 			}
 			some := key.Exportable || o.Release != nil // there are versions that it is for, if not this one
-			if o.Release, err = v.releaseOf(&o, key.HSM || o.Release != nil, some, p.ReleasePolicy); err != nil {
+			if o.Release, err = releaseOf(v, &o, key.HSM || o.Release != nil, some, p.ReleasePolicy); err != nil {
 				return err
 			}
 		}
@@ -555,7 +563,7 @@ func (s *Service) GetDeletedKey(ctx context.Context, caller *identity.Caller, va
 		return DeletedKey{}, err
 	}
 	var out DeletedKey
-	err := s.read(ctx, caller, vault, KeyGetDeleted, func(r store.Reader, v *vaultRecord) error {
+	err := s.read(ctx, caller, vault, KeyGetDeleted, name, func(r store.Reader, v *resource.Vault) error {
 		f, err := s.findDeleted(r, v, KeyKind, name)
 		if err == nil {
 			out = f.deletedKey()
@@ -583,13 +591,13 @@ func (s *Service) PurgeKey(ctx context.Context, caller *identity.Caller, vault, 
 // max of them at most (1 to MaxPage).
 func (s *Service) ListKeys(ctx context.Context, caller *identity.Caller, vault, from string, max int) (Page[Key], error) {
 	return listObjects(ctx, s, caller, vault, KeyList,
-		func(v *vaultRecord) string { return objectPrefix(v, KeyKind) }, from, max, found.key)
+		func(v *resource.Vault) string { return objectPrefix(v, KeyKind) }, from, max, found.key)
 }
 
 // ListDeletedKeys is ListKeys for the soft-deleted ones.
 func (s *Service) ListDeletedKeys(ctx context.Context, caller *identity.Caller, vault, from string, max int) (Page[DeletedKey], error) {
 	return listObjects(ctx, s, caller, vault, KeyListDeleted,
-		func(v *vaultRecord) string { return deletedPrefix(v, KeyKind) }, from, max, found.deletedKey)
+		func(v *resource.Vault) string { return deletedPrefix(v, KeyKind) }, from, max, found.deletedKey)
 }
 
 // ListKeyVersions returns the versions of a live key in the order of their ids, from the version `from` on.
@@ -607,23 +615,23 @@ const MaxRandomBytes = 128
 
 // GetRandomBytes returns count random bytes of a managed HSM, and the HSM's ARM resource id.
 func (s *Service) GetRandomBytes(ctx context.Context, caller *identity.Caller, vault string, count int64) ([]byte, string, error) {
-	var resource string
-	err := s.read(ctx, caller, vault, RandomBytes, func(_ store.Reader, v *vaultRecord) error {
-		resource = v.resource
-		if v.tier() != ManagedHSM {
+	var id string
+	err := s.read(ctx, caller, vault, RandomBytes, "", func(_ store.Reader, v *resource.Vault) error {
+		id = v.Resource()
+		if v.Tier != resource.ManagedHSM {
 			return badParameter("Random bytes are given by a managed HSM only, and %s is a vault.", v.Name)
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, resource, err
+		return nil, id, err
 	}
 	if count < 1 || count > MaxRandomBytes {
-		return nil, resource, badParameter("GetRandomBytesRequest: count cannot be greater than %d or less than 1", MaxRandomBytes)
+		return nil, id, badParameter("GetRandomBytesRequest: count cannot be greater than %d or less than 1", MaxRandomBytes)
 	}
 	out, err := s.hsm.Random(ctx, int(count))
 	if err != nil {
-		return nil, resource, fmt.Errorf("keyvault: random bytes: %w", err)
+		return nil, id, fmt.Errorf("keyvault: random bytes: %w", err)
 	}
-	return out, resource, nil
+	return out, id, nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/strongroom/strongroom/internal/hsm"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/record"
+	"github.com/strongroom/strongroom/internal/resource"
 )
 
 // RSA keys are slow to make, so the tests share two.
@@ -71,16 +72,15 @@ func ecMembers(t testing.TB, k *ecdsa.PrivateKey) PrivateKey {
 func newKeyBench(t testing.TB) *bench {
 	t.Helper()
 	b := newBench(t)
-	b.tiered(t, "premium", Premium)
-	b.tiered(t, "pool", ManagedHSM)
+	b.tiered(t, "premium", resource.Premium)
+	b.tiered(t, "pool", resource.ManagedHSM)
 	return b
 }
 
-func (b *bench) tiered(t testing.TB, name string, tier Tier) {
+func (b *bench) tiered(t testing.TB, name string, tier resource.Tier) {
 	t.Helper()
-	_, err := b.CreateVault(t.Context(), someone, Vault{
-		Name: name, TenantID: "t", SubscriptionID: b.SubscriptionID(), ResourceGroup: "g", Location: "here", Tier: tier,
-		RetentionDays: 7, Administrators: []string{adminID},
+	_, _, err := b.resources.PutVault(t.Context(), someone, "g", name, resource.PutVaultParams{
+		Location: "here", Tier: tier, RetentionDays: new(7), Administrators: []string{adminID},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -485,8 +485,8 @@ func TestManagedKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	mark := func(o *objectRecord) { o.Managed = true }
-	change(t, b, func(v *vaultRecord) string { return objectKey(v, KeyKind, "cert") }, mark)
-	change(t, b, func(v *vaultRecord) string { return deletedKey(v, KeyKind, "gone") }, mark)
+	change(t, b, func(v *resource.Vault) string { return objectKey(v, KeyKind, "cert") }, mark)
+	change(t, b, func(v *resource.Vault) string { return deletedKey(v, KeyKind, "gone") }, mark)
 	for name, act := range map[string]func() error{
 		"create": func() error {
 			_, err := b.CreateKey(ctx, admin, "vault", "cert", CreateKeyParams{Type: "EC"})
@@ -647,7 +647,7 @@ func TestKeyStrangerIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	unused := &bench{}
-	unused.Service = b.with(t, &puppet{Provider: b.hsm, before: func(_ context.Context, call string) error {
+	unused.Service = b.another(t, &puppet{Provider: b.hsm, before: func(_ context.Context, call string) error {
 		t.Errorf("the provider was asked to %s", call)
 		return nil
 	}})

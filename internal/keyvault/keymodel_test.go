@@ -18,6 +18,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/strongroom/strongroom/internal/record"
+	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/store"
 	"github.com/strongroom/strongroom/internal/store/storetest"
 )
@@ -132,22 +133,22 @@ func (k *modelKey) view() *keyView {
 type keyHistory struct {
 	*player
 	keyModel
-	vault, resource string
-	tier            Tier
-	faulty          bool
-	uses            int // that succeeded
+	vault, id string
+	tier      resource.Tier
+	faulty    bool
+	uses      int // that succeeded
 }
 
 func TestRandomKeyHistories(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(6) {
-		tier := []Tier{Premium, ManagedHSM, Standard}[seed/2]
+		tier := []resource.Tier{resource.Premium, resource.ManagedHSM, resource.Standard}[seed/2]
 		t.Run(fmt.Sprint("seed", seed, " ", tier), func(t *testing.T) {
 			t.Parallel()
 			h := &keyHistory{player: newPlayer(t, newBench(t), seed), vault: "keys", tier: tier, faulty: seed%2 == 1}
 			h.tiered(t, h.vault, tier)
 			var err error
-			if h.resource, err = h.VaultResource(t.Context(), h.vault); err != nil {
+			if h.id, err = h.VaultResource(t.Context(), h.vault); err != nil {
 				t.Fatal(err)
 			}
 			h.keys = make(map[string]*modelKey)
@@ -306,9 +307,9 @@ var kinds = []CreateKeyParams{
 func (h *keyHistory) madeIn(typ string) string {
 	inHSM := strings.HasSuffix(typ, "-HSM")
 	switch {
-	case h.tier == ManagedHSM && !inHSM:
+	case h.tier == resource.ManagedHSM && !inHSM:
 		return typ + "-HSM"
-	case h.tier == Standard && inHSM, typ == "oct":
+	case h.tier == resource.Standard && inHSM, typ == "oct":
 		return ""
 	}
 	return typ
@@ -365,7 +366,7 @@ func (h *keyHistory) newVersion(name, typ string, a Attributes, ops []string, ta
 	return &modelKeyVersion{Key: Key{
 		Properties: Properties{
 			Name: name, Version: made.Version, Enabled: a.Enabled == nil || *a.Enabled, NotBefore: a.NotBefore, Expires: a.Expires,
-			Created: h.unix(), Updated: h.unix(), Tags: tags, RecoveryLevel: "CustomizedRecoverable+Purgeable", RecoverableDays: 7, Vault: h.resource,
+			Created: h.unix(), Updated: h.unix(), Tags: tags, RecoveryLevel: "CustomizedRecoverable+Purgeable", RecoverableDays: 7, Vault: h.id,
 		},
 		Type: typ, Public: made.Public, Operations: ops, Platform: "0",
 	}}
@@ -669,7 +670,7 @@ func (h *keyHistory) stepPolicy(name string) {
 		if !notifies {
 			p.Actions = append(p.Actions, LifetimeAction{Action: ActionNotify, BeforeExpiry: "P30D"})
 		}
-		p.Name, p.Vault = k.name, h.resource
+		p.Name, p.Vault = k.name, h.id
 		p.Created, p.Updated = cmp.Or(k.policy.Created, h.unix()), h.unix()
 		k.policy = p
 		k.plan(h.unix())

@@ -1,4 +1,5 @@
-// Package keyvault is what a vault means: its objects, their versions, soft deletion, and who may touch them. Service
+// Package keyvault is what a vault holds: its objects, their versions, soft deletion. Which vaults there are, and who may do
+// what in them, it asks package resource in the snapshot of each operation. Service
 // is the only door to an object: each of its methods authorises the caller, writes down what it is about to do, and only
 // then acts, in one transaction.
 //
@@ -7,19 +8,18 @@
 //
 // # What is stored
 //
-//	vault/<name>                            a vault; also while it is soft-deleted
 //	object/<vault id>/<kind>/<name>         a live object: which version is current
 //	deleted/<vault id>/<kind>/<name>        a soft-deleted object
 //	version/<object id>/<version>           what is known about one version of an object, live or deleted
 //	value/<object id>/<version>             the value of a secret's version, or the provider's blob of a key's
 //	due/<time>/purge/<vault id>/<kind>/<name>   when a deleted object is to be purged
-//	due/<time>/purgevault/<name>            the same for a vault
 //	due/<time>/rotate/<vault id>/key/<name>     when a key's policy rotates it
 //	due/<time>/notify/<vault id>/key/<name>     when notice is given that a key expires
 //	event/<time>/<id>                       an event that waits to be delivered
 //	release/signer                          what signs the answers to key releases
-//	garbage/<object id>                     versions that belong to no object and will be removed
-//	install                                 what belongs to the installation as a whole
+//	garbage/<object id>                     versions that belong to no object and will be removed; the same for a vault
+//
+// The records of vaults themselves are resource's, and what is due for them is carried out here with the rest.
 //
 // A value lies apart from what is known about it, so that lists open no value and nothing but the value is opened on the
 // way to it: the rest is cached, decoded.
@@ -31,7 +31,10 @@ package keyvault
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/netip"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -40,16 +43,18 @@ import (
 	"github.com/strongroom/strongroom/internal/hsm"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/release"
+	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store"
 )
 
 // Config is what a Service needs.
 type Config struct {
-	DB    *seal.DB
-	Audit *audit.Log
-	HSM   hsm.Provider     // makes keys and uses them
-	Now   func() time.Time // nil means time.Now
+	DB        *seal.DB
+	Audit     *audit.Log
+	Resources *resource.Service // knows the vaults; opened with Purged
+	HSM       hsm.Provider      // makes keys and uses them
+	Now       func() time.Time  // nil means time.Now
 
 	Release ReleaseConfig
 }
@@ -57,56 +62,42 @@ type Config struct {
 // A Service gives access to vaults and their objects. Its methods may be called concurrently, and several servers may
 // run one on the same store.
 type Service struct {
-	db    *seal.DB
-	audit *audit.Log
-	hsm   hsm.Provider
-	now   func() time.Time
+	db        *seal.DB
+	audit     *audit.Log
+	resources *resource.Service
+	hsm       hsm.Provider
+	now       func() time.Time
 
 	making   making
 	release  ReleaseConfig
 	releaser atomic.Pointer[release.Signer] // nil until it is needed
 
-	vaults   *seal.Cache[vaultRecord]
 	objects  *seal.Cache[objectRecord]
 	versions *seal.Cache[versionRecord]
 	keys     *seal.Cache[hsm.Key] // opened
 
-	backup       backupKey // never changes
-	subscription string    // never changes
+	backup backupKey // never changes
 }
 
-// SubscriptionID returns the subscription under which the installation's vaults have their ARM ids.
-func (s *Service) SubscriptionID() string { return s.subscription }
-
-// Open returns a Service on cfg.DB, whose installation record it makes if there is none yet.
-func Open(ctx context.Context, cfg Config) (*Service, error) {
+// New returns a Service on cfg.DB.
+func New(cfg Config) *Service {
 	s := &Service{
-		db:       cfg.DB,
-		audit:    cfg.Audit,
-		hsm:      cfg.HSM,
-		release:  cfg.Release,
-		making:   making{inFlight: make(map[string]int)},
-		now:      cfg.Now,
-		vaults:   seal.NewCache[vaultRecord](1 << 20),
-		objects:  seal.NewCache[objectRecord](8 << 20),
-		versions: seal.NewCache[versionRecord](8 << 20),
-		keys:     seal.NewCache[hsm.Key](4 << 20),
+		db:        cfg.DB,
+		audit:     cfg.Audit,
+		resources: cfg.Resources,
+		backup:    cfg.Resources.BackupKey(),
+		hsm:       cfg.HSM,
+		release:   cfg.Release,
+		making:    making{inFlight: make(map[string]int)},
+		now:       cfg.Now,
+		objects:   seal.NewCache[objectRecord](8 << 20),
+		versions:  seal.NewCache[versionRecord](8 << 20),
+		keys:      seal.NewCache[hsm.Key](4 << 20),
 	}
 	if s.now == nil {
 		s.now = time.Now
 	}
-	err := s.db.Update(ctx, func(tx store.Tx) error {
-		rec, err := loadInstallation(tx)
-		if err != nil {
-			return err
-		}
-		s.backup, s.subscription = rec.BackupKey, rec.SubscriptionID
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("keyvault: %w", err)
-	}
-	return s, nil
+	return s
 }
 
 // An Operation is one thing that a caller can ask for.
@@ -118,38 +109,120 @@ type Operation struct {
 // String returns the operation's name.
 func (o Operation) String() string { return o.Name }
 
-// authorize returns the vault if it exists and the caller may perform op in it.
-func (s *Service) authorize(r store.Reader, caller *identity.Caller, vault string, op Operation) (*vaultRecord, error) {
+// decide returns the vault and whether the caller may perform op on the object of that name in it. Without a name it is about the
+// vault as a whole: lists, and objects whose names are not known yet.
+func (s *Service) decide(r store.Reader, caller *identity.Caller, vault string, op Operation, name string) (*resource.Vault, authz.Decision, error) {
 	v, err := s.liveVault(r, vault)
+	if err != nil {
+		return nil, authz.Decision{}, err
+	}
+	d, err := s.resources.Decide(r, v, resource.SubjectOf(caller), op.Permission, op.Permission.Object, name)
+	return v, d, err
+}
+
+// authorize returns the vault if it exists and the caller may perform op on the object of that name in it, or on the vault as a
+// whole if the name is empty.
+func (s *Service) authorize(r store.Reader, caller *identity.Caller, vault string, op Operation, name string) (*resource.Vault, error) {
+	v, d, err := s.decide(r, caller, vault, op, name)
 	if err != nil {
 		return nil, err
 	}
-	subject := authz.Subject{TenantID: caller.TenantID, ObjectID: caller.ObjectID, Groups: caller.Groups}
-	policy := authz.Policy{TenantID: v.TenantID, Administrators: v.Administrators}
-	if d := authz.Decide(policy, subject, op.Permission); !d.Allowed {
-		return nil, &Error{
+	if !d.Allowed {
+		return nil, denied(v, caller, op, name, d.Reason)
+	}
+	return v, nil
+}
+
+// denied is the refusal in the words of the vault's permission model.
+func denied(v *resource.Vault, caller *identity.Caller, op Operation, name, reason string) error {
+	if !v.RBAC {
+		return &Error{
 			Kind: AccessDenied,
 			Message: fmt.Sprintf("The user, group or application 'appid=%s;oid=%s;iss=%s' does not have %s permission on "+
 				"key vault '%s;location=%s'. For help resolving this issue, please see "+
 				"https://go.microsoft.com/fwlink/?linkid=2125287",
 				caller.AppID, caller.ObjectID, caller.Issuer, op.Permission, v.Name, v.Location),
-			Reason: d.Reason,
+			Reason: reason,
 		}
 	}
-	return v, nil
+	where := strings.ToLower(v.ARMID())
+	if name != "" {
+		where += "/" + op.Permission.Object + "/" + strings.ToLower(name)
+	}
+	return &Error{
+		Kind: AccessDeniedByRole,
+		Message: fmt.Sprintf("Caller is not authorized to perform action on resource.\r\nIf role assignments, deny assignments or role "+
+			"definitions were changed recently, please observe propagation time.\r\nCaller: appid=%s;oid=%s;iss=%s\r\nAction: '%s'\r\n"+
+			"Resource: '%s'\r\nAssignment: (not found)\r\nDenyAssignmentId: null\r\nDecisionReason: 'DeniedWithNoValidRBAC' \r\n"+
+			"Vault: %s;location=%s\r\n",
+			caller.AppID, caller.ObjectID, caller.Issuer, op.Permission.DataAction, where, v.Name, v.Location),
+		Reason: reason,
+	}
 }
 
-// Authorize tells whether the caller may perform op in the vault, for callers that must know before they take in more of
-// the request. The operation itself asks again.
-func (s *Service) Authorize(ctx context.Context, caller *identity.Caller, vault string, op Operation) error {
-	return s.read(ctx, caller, vault, op, func(store.Reader, *vaultRecord) error { return nil })
+// liveVault returns the vault of that name.
+func (s *Service) liveVault(r store.Reader, name string) (*resource.Vault, error) {
+	v, err := s.resources.Load(r, name)
+	if errors.Is(err, resource.ErrVaultNotFound) {
+		return nil, &Error{Kind: VaultNotFound, Message: fmt.Sprintf("There is no vault named %.64q on this server.", name)}
+	}
+	return v, err
 }
 
-// read runs fn in the snapshot in which the caller was authorised.
-func (s *Service) read(ctx context.Context, caller *identity.Caller, vault string, op Operation,
-	fn func(r store.Reader, v *vaultRecord) error) error {
+// VaultResource returns the ARM resource id of a vault in upper case, for the audit log, or "" if there is none.
+func (s *Service) VaultResource(ctx context.Context, name string) (id string, err error) {
+	err = s.db.View(ctx, func(r store.Reader) error {
+		v, err := s.resources.LoadAny(r, name)
+		if err == nil {
+			id = v.Resource()
+		}
+		return err
+	})
+	if errors.Is(err, resource.ErrVaultNotFound) {
+		return "", nil
+	}
+	return id, err
+}
+
+// Reachable says whether a request from an address may go on to the vault, as far as its network rules say. Of a vault that is
+// not there it says nothing.
+func (s *Service) Reachable(ctx context.Context, vault string, from netip.Addr) error {
 	return s.db.View(ctx, func(r store.Reader) error {
-		v, err := s.authorize(r, caller, vault, op)
+		v, err := s.resources.Load(r, vault)
+		switch {
+		case errors.Is(err, resource.ErrVaultNotFound):
+			return nil
+		case err != nil:
+			return err
+		case s.resources.AllowsAddress(v, from):
+			return nil
+		case v.PublicNetworkAccess == resource.NetworkDisabled:
+			return &Error{Kind: ForbiddenByConnection, Message: "Connection is not an approved private link and caller was ignored because " +
+				"bypass is not set to 'AzureServices' and PublicNetworkAccess is set to 'Disabled'."}
+		}
+		return &Error{Kind: ForbiddenByFirewall, Message: fmt.Sprintf("Client address (%s) is not authorized and caller is not a trusted "+
+			"service", from)}
+	})
+}
+
+// Authorize tells whether the caller may perform op on an object of the vault, for callers that must know before they take in
+// more of the request. The operation itself asks again.
+func (s *Service) Authorize(ctx context.Context, caller *identity.Caller, vault string, op Operation, name string) error {
+	err := s.db.View(ctx, func(r store.Reader) error {
+		v, d, err := s.decide(r, caller, vault, op, name)
+		if err == nil && !d.Allowed && !d.IfAsymmetric { // which it will be, once the key is known
+			err = denied(v, caller, op, name, d.Reason)
+		}
+		return err
+	})
+	return err
+}
+
+// read runs fn in the snapshot in which the caller was authorised for the object of that name, or for the vault as a whole.
+func (s *Service) read(ctx context.Context, caller *identity.Caller, vault string, op Operation, name string,
+	fn func(r store.Reader, v *resource.Vault) error) error {
+	return s.db.View(ctx, func(r store.Reader) error {
+		v, err := s.authorize(r, caller, vault, op, name)
 		if err != nil {
 			return err
 		}
@@ -157,21 +230,21 @@ func (s *Service) read(ctx context.Context, caller *identity.Caller, vault strin
 	})
 }
 
-// write runs fn in a transaction in which the caller is authorised once more, after the intent is on record. object
-// names what is about to change, for the record.
-func (s *Service) write(ctx context.Context, caller *identity.Caller, vault string, op Operation, object string,
-	fn func(tx store.Tx, v *vaultRecord) error) error {
-	if err := s.announce(ctx, caller, vault, op, object); err != nil {
+// write runs fn in a transaction in which the caller is authorised once more, after the intent is on record. name is that of
+// the object that is about to change.
+func (s *Service) write(ctx context.Context, caller *identity.Caller, vault string, op Operation, name string,
+	fn func(tx store.Tx, v *resource.Vault) error) error {
+	if err := s.announce(ctx, caller, vault, op, name, name); err != nil {
 		return err
 	}
-	return s.commit(ctx, caller, vault, op, fn)
+	return s.commit(ctx, caller, vault, op, name, fn)
 }
 
-// announce authorises the caller and puts the intent on record. Nothing takes effect before.
-func (s *Service) announce(ctx context.Context, caller *identity.Caller, vault string, op Operation, object string) error {
-	var resource string
-	err := s.read(ctx, caller, vault, op, func(_ store.Reader, v *vaultRecord) error {
-		resource = v.resource
+// announce authorises the caller and puts the intent on record, with what it is about. Nothing takes effect before.
+func (s *Service) announce(ctx context.Context, caller *identity.Caller, vault string, op Operation, name, about string) error {
+	var id string
+	err := s.read(ctx, caller, vault, op, name, func(_ store.Reader, v *resource.Vault) error {
+		id = v.Resource()
 		return nil
 	})
 	if err != nil {
@@ -180,20 +253,20 @@ func (s *Service) announce(ctx context.Context, caller *identity.Caller, vault s
 	return s.audit.Write(ctx, &audit.Record{
 		Time:          s.now(),
 		Category:      audit.Intent,
-		ResourceID:    resource,
+		ResourceID:    id,
 		Operation:     op.Name,
 		ObjectID:      caller.ObjectID,
 		UPN:           caller.UPN,
 		AppID:         caller.AppID,
 		CorrelationID: audit.CorrelationID(ctx),
-		ID:            object,
+		ID:            about,
 	})
 }
 
-func (s *Service) commit(ctx context.Context, caller *identity.Caller, vault string, op Operation,
-	fn func(tx store.Tx, v *vaultRecord) error) error {
+func (s *Service) commit(ctx context.Context, caller *identity.Caller, vault string, op Operation, name string,
+	fn func(tx store.Tx, v *resource.Vault) error) error {
 	return s.db.Update(ctx, func(tx store.Tx) error {
-		v, err := s.authorize(tx, caller, vault, op)
+		v, err := s.authorize(tx, caller, vault, op, name)
 		if err != nil {
 			return err
 		}

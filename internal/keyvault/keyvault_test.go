@@ -16,6 +16,7 @@ import (
 	"github.com/strongroom/strongroom/internal/hsm"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/record"
+	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store"
 	"github.com/strongroom/strongroom/internal/store/bolt"
@@ -30,7 +31,7 @@ const (
 var (
 	admin    = &identity.Caller{TenantID: "t", ObjectID: adminID, AppID: "app", Issuer: "iss"}
 	stranger = &identity.Caller{TenantID: "t", ObjectID: "stranger", AppID: "app2", Issuer: "iss"}
-	someone  = Operator{Name: "tester"}
+	someone  = resource.Actor{Operator: "tester"}
 )
 
 // bench is a service over a real store with a clock of its own.
@@ -85,21 +86,56 @@ func newBench(t testing.TB) *bench {
 			t.Error(err)
 		}
 	})
-	b.Service, err = Open(t.Context(), Config{DB: db, Audit: log, HSM: hsm.NewSoftware(hsm.SoftwareConfig{}), Now: b.clock})
-	if err != nil {
-		t.Fatal(err)
-	}
+	b.Service = b.serve(t, db, log, hsm.NewSoftware(hsm.SoftwareConfig{}))
 	b.vault(t, "vault", 7, false)
 	return b
 }
 
+// serve returns a service on a store, as one server runs it.
+func (b *bench) serve(t testing.TB, db *seal.DB, log *audit.Log, provider hsm.Provider) *Service {
+	t.Helper()
+	resources, err := resource.Open(t.Context(), resource.Config{DB: db, Audit: log, Now: b.clock, TenantID: "t", Purged: Purged})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return New(Config{DB: db, Audit: log, Resources: resources, HSM: provider, Now: b.clock})
+}
+
+// another returns another service on the same store, as another server would run it.
+func (b *bench) another(t testing.TB, provider hsm.Provider) *Service {
+	return b.serve(t, b.db, b.audit, provider)
+}
+
 func (b *bench) vault(t testing.TB, name string, days int, protected bool) {
 	t.Helper()
-	_, err := b.CreateVault(t.Context(), someone, Vault{
-		Name: name, TenantID: "t", SubscriptionID: b.SubscriptionID(), ResourceGroup: "g", Location: "here",
-		RetentionDays: days, PurgeProtection: protected, Administrators: []string{strings.ToUpper(adminID), "group:" + strings.ToUpper(crewID)},
-	})
-	if err != nil {
+	p := resource.PutVaultParams{
+		Location: "here", RetentionDays: &days, Administrators: []string{strings.ToUpper(adminID), "group:" + strings.ToUpper(crewID)},
+	}
+	if protected {
+		p.PurgeProtection = &protected
+	}
+	if _, _, err := b.resources.PutVault(t.Context(), someone, "g", name, p); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (b *bench) deleteVault(t testing.TB, name string) {
+	t.Helper()
+	if existed, err := b.resources.DeleteVault(t.Context(), someone, "g", name); err != nil || !existed {
+		t.Fatalf("delete the vault %s: %v, %v", name, existed, err)
+	}
+}
+
+func (b *bench) recoverVault(t testing.TB, name string) {
+	t.Helper()
+	if _, err := b.resources.RecoverVault(t.Context(), someone, name); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (b *bench) purgeVault(t testing.TB, name string) {
+	t.Helper()
+	if err := b.resources.PurgeVault(t.Context(), someone, "here", name); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -144,33 +180,18 @@ func TestVaultLife(t *testing.T) {
 	t.Parallel()
 	b, ctx := newBench(t), t.Context()
 	b.set(t, "vault", "s", "v")
-	_, err := b.CreateVault(ctx, someone, Vault{Name: "VAULT", TenantID: "t"})
-	wantKind(t, err, Conflict)
-	if _, err := b.DeleteVault(ctx, someone, "vault"); err != nil {
-		t.Fatal(err)
-	}
-	_, err = b.GetSecret(ctx, admin, "vault", "s", "")
+	b.deleteVault(t, "vault")
+	_, err := b.GetSecret(ctx, admin, "vault", "s", "")
 	wantKind(t, err, VaultNotFound)
-	_, err = b.DeleteVault(ctx, someone, "vault")
-	wantKind(t, err, VaultNotFound)
-	_, err = b.CreateVault(ctx, someone, Vault{Name: "vault", TenantID: "t"})
-	wantKind(t, err, Conflict)
-	if _, err := b.RecoverVault(ctx, someone, "vault"); err != nil {
-		t.Fatal(err)
-	}
-	wantKind(t, b.PurgeVault(ctx, someone, "vault"), Conflict)
+	b.recoverVault(t, "vault")
 	if s, err := b.GetSecret(ctx, admin, "vault", "s", ""); err != nil || s.Value.Reveal() != "v" {
 		t.Errorf("after recovery: %v", err)
 	}
 	if _, ok, err := b.NextDue(ctx, everything); ok || err != nil {
 		t.Errorf("something is due after the recovery: %v", err)
 	}
-	if _, err := b.DeleteVault(ctx, someone, "vault"); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.PurgeVault(ctx, someone, "vault"); err != nil {
-		t.Fatal(err)
-	}
+	b.deleteVault(t, "vault")
+	b.purgeVault(t, "vault")
 	b.vault(t, "vault", 7, false)
 	_, err = b.GetSecret(ctx, admin, "vault", "s", "")
 	wantKind(t, err, NotFound)
@@ -190,10 +211,10 @@ func TestVaultPurgedOnTime(t *testing.T) {
 	t.Parallel()
 	b, ctx := newBench(t), t.Context()
 	b.vault(t, "guarded", 90, true)
-	if _, err := b.DeleteVault(ctx, someone, "guarded"); err != nil {
-		t.Fatal(err)
+	b.deleteVault(t, "guarded")
+	if err := b.resources.PurgeVault(ctx, someone, "here", "guarded"); !resource.IsKind(err, resource.PurgeProtected) {
+		t.Errorf("purged before its time: %v", err)
 	}
-	wantKind(t, b.PurgeVault(ctx, someone, "guarded"), PurgeProtected)
 	b.advance(90*24*time.Hour - time.Second)
 	if n, err := b.ActOnDue(ctx, everything); n != 0 || err != nil {
 		t.Errorf("a second early: %d, %v", n, err)
@@ -202,46 +223,25 @@ func TestVaultPurgedOnTime(t *testing.T) {
 	if n, err := b.ActOnDue(ctx, everything); n != 1 || err != nil {
 		t.Errorf("on time: %d, %v", n, err)
 	}
-	_, err := b.GetVault(ctx, "guarded")
-	wantKind(t, err, VaultNotFound)
+	if _, err := b.resources.FindVault(ctx, someone, "guarded"); !resource.IsKind(err, resource.ResourceNotFound) {
+		t.Errorf("it is still there: %v", err)
+	}
 }
 
 func TestAdministrators(t *testing.T) {
 	t.Parallel()
 	b, ctx := newBench(t), t.Context()
-	for _, id := range []string{"", "x", "<objectId>", "{" + adminID + "}", "urn:uuid:" + adminID, "group:", "group:crew", adminID + " ", "group:group:" + crewID} {
-		_, err := b.CreateVault(ctx, someone, Vault{Name: "good", TenantID: "t", Administrators: []string{id}})
-		wantKind(t, err, BadParameter)
-		_, err = b.ChangeAdministrators(ctx, someone, "vault", []string{id}, nil)
-		wantKind(t, err, BadParameter)
-	}
 	const other = "0b0b0000-0000-4000-8000-00000000000b"
 	newcomer := &identity.Caller{TenantID: "t", ObjectID: other}
 	_, err := b.GetSecret(ctx, newcomer, "vault", "s", "")
 	wantKind(t, err, AccessDenied)
-	v, err := b.ChangeAdministrators(ctx, someone, "vault", []string{other, strings.ToUpper(other)}, []string{adminID})
-	if err != nil || !slices.Equal(v.Administrators, []string{"group:" + strings.ToUpper(crewID), other}) {
-		t.Errorf("%v, %v", v.Administrators, err)
+	if _, err := b.resources.ChangeAdministrators(ctx, someone, "vault", []string{other}, []string{adminID}); err != nil {
+		t.Fatal(err)
 	}
 	_, err = b.GetSecret(ctx, newcomer, "vault", "s", "")
 	wantKind(t, err, NotFound)
 	_, err = b.GetSecret(ctx, admin, "vault", "s", "")
 	wantKind(t, err, AccessDenied)
-	_, err = b.ChangeAdministrators(ctx, someone, "none", nil, nil)
-	wantKind(t, err, VaultNotFound)
-}
-
-func TestVaultNames(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	for _, name := range []string{"", "ab", "1abc", "abc-", "a--b", "a.b", "a b", "ä-vault", strings.Repeat("a", 25), "abc\n"} {
-		_, err := b.CreateVault(t.Context(), someone, Vault{Name: name, TenantID: "t"})
-		wantKind(t, err, BadParameter)
-	}
-	for _, days := range []int{6, 91, -1} {
-		_, err := b.CreateVault(t.Context(), someone, Vault{Name: "good", TenantID: "t", RetentionDays: days})
-		wantKind(t, err, BadParameter)
-	}
 }
 
 func TestActOnDue(t *testing.T) {
@@ -304,10 +304,7 @@ func TestActOnDueTwice(t *testing.T) {
 		}
 	}
 	b.advance(8 * 24 * time.Hour)
-	other, err := Open(ctx, Config{DB: b.db, Audit: b.audit, Now: b.clock})
-	if err != nil {
-		t.Fatal(err)
-	}
+	other := b.another(t, nil)
 	var wg sync.WaitGroup
 	counts := make([]int, 2)
 	for i, s := range []*Service{b.Service, other} {
@@ -436,10 +433,10 @@ func TestRestoreInterrupted(t *testing.T) {
 }
 
 // change alters the record at key, as nobody but a test may.
-func change[T any, P record.Record[T]](t testing.TB, b *bench, key func(v *vaultRecord) string, alter func(P)) {
+func change[T any, P record.Record[T]](t testing.TB, b *bench, key func(v *resource.Vault) string, alter func(P)) {
 	t.Helper()
 	err := b.db.Update(t.Context(), func(tx store.Tx) error {
-		v, err := b.loadVault(tx, "vault")
+		v, err := b.resources.LoadAny(tx, "vault")
 		if err != nil {
 			return err
 		}
@@ -455,6 +452,26 @@ func change[T any, P record.Record[T]](t testing.TB, b *bench, key func(v *vault
 	}
 }
 
+// changeVault alters the record of the vault, as nobody but a test may.
+func changeVault(t testing.TB, b *bench, member string, value any) {
+	t.Helper()
+	err := b.db.Update(t.Context(), func(tx store.Tx) error {
+		raw, err := tx.Get("vault/vault")
+		if err != nil {
+			return err
+		}
+		var rec map[string]any
+		if err := json.Unmarshal(raw, &rec); err != nil {
+			return err
+		}
+		rec[member] = value
+		return record.Put(tx, "vault/vault", rec)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestRightsTakenAway takes the caller's rights, or the vault, away between the intent and the transaction.
 func TestRightsTakenAway(t *testing.T) {
 	t.Parallel()
@@ -463,12 +480,10 @@ func TestRightsTakenAway(t *testing.T) {
 		want Kind
 	}{
 		"rights": {func(t *testing.T, b *bench) {
-			change(t, b, func(*vaultRecord) string { return vaultKey("vault") }, func(v *vaultRecord) { v.Administrators = nil })
+			changeVault(t, b, "administrators", nil)
 		}, AccessDenied},
 		"vault": {func(t *testing.T, b *bench) {
-			if _, err := b.DeleteVault(t.Context(), someone, "vault"); err != nil {
-				t.Fatal(err)
-			}
+			b.deleteVault(t, "vault")
 		}, VaultNotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -548,13 +563,11 @@ func TestStaleDue(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := b.DeleteVault(ctx, someone, "vault"); err != nil {
-		t.Fatal(err)
-	}
-	change(t, b, func(v *vaultRecord) string { return deletedKey(v, SecretKind, "moved") }, func(o *objectRecord) { o.PurgeAt++ })
-	change(t, b, func(v *vaultRecord) string { return vaultKey("vault") }, func(v *vaultRecord) { v.PurgeAt++ })
+	b.deleteVault(t, "vault")
+	change(t, b, func(v *resource.Vault) string { return deletedKey(v, SecretKind, "moved") }, func(o *objectRecord) { o.PurgeAt++ })
+	changeVault(t, b, "purgeAt", 1)
 	err := b.db.Update(ctx, func(tx store.Tx) error {
-		v, err := b.loadVault(tx, "vault")
+		v, err := b.resources.LoadAny(tx, "vault")
 		if err != nil {
 			return err
 		}
@@ -590,12 +603,8 @@ func TestPurgedVaultLeavesNothingDue(t *testing.T) {
 			}
 		}
 	}
-	if _, err := b.DeleteVault(ctx, someone, "vault"); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.PurgeVault(ctx, someone, "vault"); err != nil {
-		t.Fatal(err)
-	}
+	b.deleteVault(t, "vault")
+	b.purgeVault(t, "vault")
 	for range 2 {
 		if err := b.CollectGarbage(ctx); err != nil {
 			t.Fatal(err)
@@ -672,7 +681,7 @@ func TestRestoreForeignTenant(t *testing.T) {
 	if err := b.PurgeSecretNow(t, "s"); err != nil {
 		t.Fatal(err)
 	}
-	change(t, b, func(*vaultRecord) string { return vaultKey("vault") }, func(v *vaultRecord) { v.TenantID = "other" })
+	changeVault(t, b, "tenantId", "other")
 	_, err = b.RestoreSecret(ctx, &identity.Caller{TenantID: "other", ObjectID: adminID}, "vault", blob)
 	wantKind(t, err, BadParameter)
 }
@@ -706,7 +715,7 @@ func TestReferences(t *testing.T) {
 		t.Fatalf("a good store: %q", got)
 	}
 	err := b.db.Update(ctx, func(tx store.Tx) error {
-		v, err := b.loadVault(tx, "vault")
+		v, err := b.resources.LoadAny(tx, "vault")
 		if err != nil {
 			return err
 		}
@@ -742,15 +751,13 @@ func TestVaultReferences(t *testing.T) {
 	b, ctx := newBench(t), t.Context()
 	b.set(t, "vault", "s", "v")
 	b.vault(t, "other", 7, false)
-	if _, err := b.DeleteVault(ctx, someone, "other"); err != nil {
-		t.Fatal(err)
-	}
+	b.deleteVault(t, "other")
 	err := b.db.Update(ctx, func(tx store.Tx) error {
-		other, err := b.loadVault(tx, "other")
+		other, err := b.resources.LoadAny(tx, "other")
 		if err != nil {
 			return err
 		}
-		return errors.Join(tx.Delete(vaultKey("vault")), tx.Delete(dueVaultKey(other.PurgeAt, "other")))
+		return errors.Join(tx.Delete("vault/vault"), tx.Delete(record.DueTime(other.PurgeAt)+"purgevault/other"))
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -780,20 +787,6 @@ func TestCollectBadRecords(t *testing.T) {
 	}
 	if n := b.records(t, "value/") + b.records(t, "version/") + b.records(t, "garbage/"); n != 0 {
 		t.Errorf("%d records are left", n)
-	}
-}
-
-// TestLostInstallation opens a store whose installation record was removed.
-func TestLostInstallation(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	err := b.db.Update(t.Context(), func(tx store.Tx) error { return tx.Delete(installKey) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	var spoiled *seal.RecordError
-	if _, err := Open(t.Context(), Config{DB: b.db, Audit: b.audit}); !errors.As(err, &spoiled) || spoiled.Key != installKey {
-		t.Errorf("opened: %v", err)
 	}
 }
 
@@ -986,10 +979,7 @@ func (b *bench) hooked(t testing.TB, before func()) *Service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := Open(t.Context(), Config{DB: db, Audit: b.audit, HSM: b.hsm, Now: b.clock})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := b.serve(t, db, b.audit, b.hsm)
 	ready = true
 	return s
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/record"
+	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store"
 )
@@ -123,7 +124,7 @@ func (r *versionRecord) merge(a Attributes) {
 	}
 }
 
-func (r *versionRecord) properties(v *vaultRecord, o *objectRecord) Properties {
+func (r *versionRecord) properties(v *resource.Vault, o *objectRecord) Properties {
 	return Properties{
 		Name:            o.Name,
 		Version:         r.Version,
@@ -134,25 +135,25 @@ func (r *versionRecord) properties(v *vaultRecord, o *objectRecord) Properties {
 		Updated:         r.Updated,
 		Tags:            r.Tags,
 		Managed:         o.Managed,
-		RecoveryLevel:   v.recoveryLevel(),
+		RecoveryLevel:   v.RecoveryLevel(),
 		RecoverableDays: v.RetentionDays,
-		Vault:           v.resource,
+		Vault:           v.Resource(),
 	}
 }
 
-func objectPrefix(v *vaultRecord, kind ObjectKind) string {
+func objectPrefix(v *resource.Vault, kind ObjectKind) string {
 	return "object/" + v.ID + "/" + string(kind) + "/"
 }
 
-func deletedPrefix(v *vaultRecord, kind ObjectKind) string {
+func deletedPrefix(v *resource.Vault, kind ObjectKind) string {
 	return "deleted/" + v.ID + "/" + string(kind) + "/"
 }
 
-func objectKey(v *vaultRecord, kind ObjectKind, name string) string {
+func objectKey(v *resource.Vault, kind ObjectKind, name string) string {
 	return objectPrefix(v, kind) + strings.ToLower(name)
 }
 
-func deletedKey(v *vaultRecord, kind ObjectKind, name string) string {
+func deletedKey(v *resource.Vault, kind ObjectKind, name string) string {
 	return deletedPrefix(v, kind) + strings.ToLower(name)
 }
 
@@ -249,13 +250,13 @@ func disabled(kind ObjectKind, verb string) error {
 
 // A found is a version together with what it belongs to. Its records are shared: nobody may modify them.
 type found struct {
-	v   *vaultRecord
+	v   *resource.Vault
 	o   *objectRecord
 	rec *versionRecord
 }
 
 // loadObject returns the live object of that name, or store.ErrNotFound.
-func (s *Service) loadObject(r store.Reader, v *vaultRecord, kind ObjectKind, name string) (*objectRecord, error) {
+func (s *Service) loadObject(r store.Reader, v *resource.Vault, kind ObjectKind, name string) (*objectRecord, error) {
 	return s.objects.Load(r, objectKey(v, kind, name), record.Decode[objectRecord])
 }
 
@@ -274,7 +275,7 @@ func (s *Service) current(r store.Reader, o *objectRecord) (*versionRecord, erro
 }
 
 // liveObject is loadObject with the answer to be given if there is none.
-func (s *Service) liveObject(r store.Reader, v *vaultRecord, kind ObjectKind, name string, none error) (*objectRecord, error) {
+func (s *Service) liveObject(r store.Reader, v *resource.Vault, kind ObjectKind, name string, none error) (*objectRecord, error) {
 	o, err := s.loadObject(r, v, kind, name)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, none
@@ -283,7 +284,7 @@ func (s *Service) liveObject(r store.Reader, v *vaultRecord, kind ObjectKind, na
 }
 
 // deletedObject is liveObject for a soft-deleted one.
-func deletedObject(r store.Reader, v *vaultRecord, kind ObjectKind, name string, none error) (*objectRecord, error) {
+func deletedObject(r store.Reader, v *resource.Vault, kind ObjectKind, name string, none error) (*objectRecord, error) {
 	o, err := record.Get[objectRecord](r, deletedKey(v, kind, name))
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, none
@@ -292,7 +293,7 @@ func deletedObject(r store.Reader, v *vaultRecord, kind ObjectKind, name string,
 }
 
 // find returns a version of a live object; an empty version means the current one.
-func (s *Service) find(r store.Reader, v *vaultRecord, kind ObjectKind, name, version string) (found, error) {
+func (s *Service) find(r store.Reader, v *resource.Vault, kind ObjectKind, name, version string) (found, error) {
 	stored, err := checkVersion(kind, name, version)
 	if err != nil {
 		return found{}, err
@@ -314,7 +315,7 @@ func (s *Service) find(r store.Reader, v *vaultRecord, kind ObjectKind, name, ve
 }
 
 // checkNameFree refuses a name that a soft-deleted object holds.
-func checkNameFree(r store.Reader, v *vaultRecord, kind ObjectKind, name string) error {
+func checkNameFree(r store.Reader, v *resource.Vault, kind ObjectKind, name string) error {
 	taken, err := record.Exists(r, deletedKey(v, kind, name))
 	if err == nil && taken {
 		err = &Error{Kind: DeletedButRecoverable, Object: kind, Message: fmt.Sprintf("%s %s is currently in a deleted but "+
@@ -326,7 +327,7 @@ func checkNameFree(r store.Reader, v *vaultRecord, kind ObjectKind, name string)
 
 // forNewVersion returns the object of that name, or a fresh one with the given id, as a copy that may be changed. verb
 // is what the caller does, for the refusal.
-func (s *Service) forNewVersion(r store.Reader, v *vaultRecord, kind ObjectKind, name, fresh, verb string) (*objectRecord, error) {
+func (s *Service) forNewVersion(r store.Reader, v *resource.Vault, kind ObjectKind, name, fresh, verb string) (*objectRecord, error) {
 	if err := checkNameFree(r, v, kind, name); err != nil {
 		return nil, err
 	}
@@ -344,7 +345,7 @@ func (s *Service) forNewVersion(r store.Reader, v *vaultRecord, kind ObjectKind,
 }
 
 // putVersion stores a new version, which becomes the current one.
-func (s *Service) putVersion(tx store.Tx, v *vaultRecord, kind ObjectKind, o *objectRecord, rec *versionRecord, value []byte) error {
+func (s *Service) putVersion(tx store.Tx, v *resource.Vault, kind ObjectKind, o *objectRecord, rec *versionRecord, value []byte) error {
 	rec.Previous = o.Current
 	o.Current = rec.Version
 	o.Versions++
@@ -365,7 +366,7 @@ func (s *Service) deleteObject(ctx context.Context, caller *identity.Caller, vau
 		return found{}, err
 	}
 	var out found
-	err := s.write(ctx, caller, vault, op, name, func(tx store.Tx, v *vaultRecord) error {
+	err := s.write(ctx, caller, vault, op, name, func(tx store.Tx, v *resource.Vault) error {
 		known, err := s.liveObject(tx, v, kind, name, missing(kind, name))
 		if err != nil {
 			return err
@@ -385,14 +386,14 @@ func (s *Service) deleteObject(ctx context.Context, caller *identity.Caller, vau
 			unschedule(tx, v, &o),
 			tx.Delete(objectKey(v, kind, name)),
 			record.Put(tx, deletedKey(v, kind, name), o),
-			tx.Put(duePurgeKey(o.PurgeAt, v, kind, name), []byte(v.resourceID())),
+			tx.Put(duePurgeKey(o.PurgeAt, v, kind, name), []byte(v.Resource())),
 		)
 	})
 	return out, err
 }
 
 // findDeleted returns the current version of a soft-deleted object.
-func (s *Service) findDeleted(r store.Reader, v *vaultRecord, kind ObjectKind, name string) (found, error) {
+func (s *Service) findDeleted(r store.Reader, v *resource.Vault, kind ObjectKind, name string) (found, error) {
 	o, err := deletedObject(r, v, kind, name, missingDeleted(kind, name))
 	if err != nil {
 		return found{}, err
@@ -408,7 +409,7 @@ func (s *Service) recoverObject(ctx context.Context, caller *identity.Caller, va
 		return found{}, err
 	}
 	var out found
-	err := s.write(ctx, caller, vault, op, name, func(tx store.Tx, v *vaultRecord) error {
+	err := s.write(ctx, caller, vault, op, name, func(tx store.Tx, v *resource.Vault) error {
 		none := missing(kind, name)
 		live, err := record.Exists(tx, objectKey(v, kind, name))
 		if err != nil {
@@ -449,7 +450,7 @@ func (s *Service) purgeDeleted(ctx context.Context, caller *identity.Caller, vau
 	if err := checkName(name); err != nil {
 		return err
 	}
-	return s.write(ctx, caller, vault, op, name, func(tx store.Tx, v *vaultRecord) error {
+	return s.write(ctx, caller, vault, op, name, func(tx store.Tx, v *resource.Vault) error {
 		o, err := deletedObject(tx, v, kind, name, missingDeleted(kind, name))
 		if err != nil {
 			return err
@@ -475,9 +476,9 @@ type Page[T any] struct {
 // listObjects shows the objects below the prefix, each as its current version, in the order of their names, from the
 // name `from` on, max of them at most (1 to MaxPage).
 func listObjects[T any](ctx context.Context, s *Service, caller *identity.Caller, vault string, op Operation,
-	prefix func(*vaultRecord) string, from string, max int, show func(found) T) (Page[T], error) {
+	prefix func(*resource.Vault) string, from string, max int, show func(found) T) (Page[T], error) {
 	var page Page[T]
-	err := s.read(ctx, caller, vault, op, func(r store.Reader, v *vaultRecord) error {
+	err := s.read(ctx, caller, vault, op, "", func(r store.Reader, v *resource.Vault) error {
 		var err error
 		page, err = listRange(r, prefix(v), from, max, func(key string) (found, error) {
 			o, err := s.objects.Load(r, key, record.Decode[objectRecord])
@@ -499,7 +500,7 @@ func listVersions[T any](ctx context.Context, s *Service, caller *identity.Calle
 		return Page[T]{}, err
 	}
 	var page Page[T]
-	err := s.read(ctx, caller, vault, op, func(r store.Reader, v *vaultRecord) error {
+	err := s.read(ctx, caller, vault, op, name, func(r store.Reader, v *resource.Vault) error {
 		o, err := s.liveObject(r, v, kind, name, notFound(kind, name, ""))
 		if err != nil {
 			return err

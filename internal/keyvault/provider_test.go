@@ -14,6 +14,7 @@ import (
 	"github.com/strongroom/strongroom/internal/audit"
 	"github.com/strongroom/strongroom/internal/hsm"
 	"github.com/strongroom/strongroom/internal/identity"
+	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store/storetest"
 )
@@ -59,16 +60,6 @@ func (p *puppet) Random(ctx context.Context, n int) ([]byte, error) {
 	return p.Provider.Random(ctx, n)
 }
 
-// with returns another service on the same store, as another server would run it, with its own provider.
-func (b *bench) with(t testing.TB, provider hsm.Provider) *Service {
-	t.Helper()
-	s, err := Open(t.Context(), Config{DB: b.db, Audit: b.audit, HSM: provider, Now: b.clock})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
 // A gate stops the callers that come to it until it is opened.
 type gate struct {
 	arrived chan struct{}
@@ -94,7 +85,7 @@ func TestSlowKeyHindersNobody(t *testing.T) {
 	b, ctx := newKeyBench(t), t.Context()
 	b.create(t, "vault", "k", CreateKeyParams{Type: "EC"})
 	making := newGate()
-	slow := b.with(t, &puppet{b.hsm, func(ctx context.Context, call string) error {
+	slow := b.another(t, &puppet{b.hsm, func(ctx context.Context, call string) error {
 		if call == "generate" {
 			return making.pass(ctx)
 		}
@@ -160,7 +151,7 @@ func TestMeanwhile(t *testing.T) {
 		}
 	}
 	manage := func(t *testing.T, b *bench) {
-		change(t, b, func(v *vaultRecord) string { return objectKey(v, KeyKind, "k") }, func(o *objectRecord) { o.Managed = true })
+		change(t, b, func(v *resource.Vault) string { return objectKey(v, KeyKind, "k") }, func(o *objectRecord) { o.Managed = true })
 	}
 	for name, c := range map[string]struct {
 		act       func(*Service, context.Context) error
@@ -172,15 +163,13 @@ func TestMeanwhile(t *testing.T) {
 		"create, managed":     {create, manage, Managed},
 		"rotate, managed":     {rotate, manage, Managed},
 		"create, vault deleted": {create, func(t *testing.T, b *bench) {
-			if _, err := b.DeleteVault(t.Context(), someone, "vault"); err != nil {
-				t.Error(err)
-			}
+			b.deleteVault(t, "vault")
 		}, VaultNotFound},
 		"create, rights taken": {create, func(t *testing.T, b *bench) {
-			change(t, b, func(*vaultRecord) string { return vaultKey("vault") }, func(v *vaultRecord) { v.Administrators = nil })
+			changeVault(t, b, "administrators", nil)
 		}, AccessDenied},
 		"create, tier changed": {create, func(t *testing.T, b *bench) {
-			change(t, b, func(*vaultRecord) string { return vaultKey("vault") }, func(v *vaultRecord) { v.Tier = ManagedHSM })
+			changeVault(t, b, "tier", resource.ManagedHSM)
 		}, Conflict},
 		"rotate, other kind": {rotate, func(t *testing.T, b *bench) {
 			b.create(t, "vault", "k", CreateKeyParams{Type: "EC", Curve: "P-521"})
@@ -197,7 +186,7 @@ func TestMeanwhile(t *testing.T) {
 			b := newBench(t)
 			b.create(t, "vault", "k", CreateKeyParams{Type: "EC"})
 			versions := 0
-			s := b.with(t, &puppet{b.hsm, func(context.Context, string) error {
+			s := b.another(t, &puppet{b.hsm, func(context.Context, string) error {
 				c.meanwhile(t, b)
 				versions = b.records(t, "version/")
 				return nil
@@ -221,7 +210,7 @@ func TestCancelledWhileGenerating(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	making := newGate()
-	s := b.with(t, &puppet{b.hsm, func(ctx context.Context, _ string) error { return making.pass(ctx) }})
+	s := b.another(t, &puppet{b.hsm, func(ctx context.Context, _ string) error { return making.pass(ctx) }})
 	ctx, cancel := context.WithCancel(t.Context())
 	head, before := b.audit.Head().Seq, b.dump(t)
 	done := make(chan error)
@@ -244,7 +233,7 @@ func TestSameKeyAtOnce(t *testing.T) {
 	t.Parallel()
 	b, ctx := newBench(t), t.Context()
 	making := newGate()
-	s := b.with(t, &puppet{b.hsm, func(ctx context.Context, call string) error { return making.pass(ctx) }})
+	s := b.another(t, &puppet{b.hsm, func(ctx context.Context, call string) error { return making.pass(ctx) }})
 	var wg sync.WaitGroup
 	keys := make([]Key, 2)
 	for i := range keys {
@@ -321,7 +310,7 @@ func TestProviderFails(t *testing.T) {
 			"panic":   func() error { panic(fault) },
 		} {
 			t.Run(call+", "+way, func(t *testing.T) {
-				s := b.with(t, &puppet{b.hsm, func(_ context.Context, now string) error {
+				s := b.another(t, &puppet{b.hsm, func(_ context.Context, now string) error {
 					if now == call || now == "generate" && call == "rotate" {
 						return fail()
 					}
@@ -443,7 +432,7 @@ func TestShareOfMaking(t *testing.T) {
 	t.Parallel()
 	b, ctx := newKeyBench(t), t.Context()
 	making := newGate()
-	slow := b.with(t, &puppet{b.hsm, func(ctx context.Context, call string) error {
+	slow := b.another(t, &puppet{b.hsm, func(ctx context.Context, call string) error {
 		if call == "generate" {
 			return making.pass(ctx)
 		}
@@ -478,7 +467,7 @@ func TestUnsupportedKey(t *testing.T) {
 	t.Parallel()
 	b, ctx := newKeyBench(t), t.Context()
 	b.create(t, "vault", "k", CreateKeyParams{Type: "EC", Curve: "P-256K"})
-	without := b.with(t, &puppet{b.hsm, func(_ context.Context, call string) error {
+	without := b.another(t, &puppet{b.hsm, func(_ context.Context, call string) error {
 		if call == "open" {
 			return &hsm.Error{Kind: hsm.Unsupported, Message: "The curve P-256K is not allowed here."}
 		}

@@ -3,26 +3,19 @@ package keyvault
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/strongroom/strongroom/internal/audit"
 	"github.com/strongroom/strongroom/internal/record"
+	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store"
 )
 
-// Times in keys have as many digits as the year 9999 needs, so that their byte order is their order in time.
-func dueTime(unix int64) string { return fmt.Sprintf("due/%012d/", unix) }
-
-func duePurgeKey(at int64, v *vaultRecord, kind ObjectKind, name string) string {
-	return dueTime(at) + duePurge + "/" + v.ID + "/" + string(kind) + "/" + strings.ToLower(name)
-}
-
-func dueVaultKey(at int64, name string) string {
-	return dueTime(at) + duePurgeVault + "/" + strings.ToLower(name)
+func duePurgeKey(at int64, v *resource.Vault, kind ObjectKind, name string) string {
+	return record.DueTime(at) + duePurge + "/" + v.ID + "/" + string(kind) + "/" + strings.ToLower(name)
 }
 
 func garbageKey(id string) string { return "garbage/" + id }
@@ -54,11 +47,13 @@ func (s *Service) discard(tx store.Tx, objectID string) error {
 
 // What can be due.
 const (
-	duePurge      = "purge"
-	duePurgeVault = "purgevault"
-	dueRotate     = "rotate" // of a key
-	dueNotify     = "notify" // that a key expires
+	duePurge  = "purge"
+	dueRotate = "rotate" // of a key
+	dueNotify = "notify" // that a key expires
 )
+
+// What is due for vaults themselves. It is theirs, and done with the rest.
+var dueVaults = resource.DueKinds()
 
 // DueRotations and DueOthers are the kinds of due entries. Making keys takes its time, so rotations have a job of their own
 // that others need not wait for.
@@ -73,7 +68,7 @@ const dueHorizon = time.Hour
 // NextDue returns when something of a kind is next due; ok is false if nothing is within an hour.
 func (s *Service) NextDue(ctx context.Context, kind func(what string) bool) (at time.Time, ok bool, err error) {
 	err = s.db.View(ctx, func(r store.Reader) error {
-		for key, err := range seal.Keys(r, "due/", dueTime(s.now().Add(dueHorizon).Unix()+1)) {
+		for key, err := range seal.Keys(r, "due/", record.DueTime(s.now().Add(dueHorizon).Unix()+1)) {
 			if err != nil {
 				return err
 			}
@@ -111,7 +106,7 @@ func (s *Service) ActOnDue(ctx context.Context, kind func(what string) bool) (in
 	acted := 0
 	var failed errorList
 	// The end is exclusive, and an entry of this very second is due.
-	err := s.forEach(ctx, "due/", dueTime(s.now().Unix()+1), failed.add, func(e store.Entry) {
+	err := s.forEach(ctx, "due/", record.DueTime(s.now().Unix()+1), failed.add, func(e store.Entry) {
 		if _, rest, err := parseDue(e.Key); err == nil && !kind(rest[0]) {
 			return
 		}
@@ -128,43 +123,9 @@ func (s *Service) ActOnDue(ctx context.Context, kind func(what string) bool) (in
 	return acted, failed.join()
 }
 
-// forEach calls visit for each record of a range, outside of any transaction. It reads in bounded snapshots, so what is
-// changed meanwhile is seen in either state. A record that does not open is handed to bad and passed over.
+// forEach is record.Each on the service's store.
 func (s *Service) forEach(ctx context.Context, start, end string, bad func(error), visit func(store.Entry)) error {
-	const batch = 100
-	for more := true; more; {
-		var entries []store.Entry
-		err := s.db.View(ctx, func(r store.Reader) error {
-			more = false
-			for e, err := range r.Scan(start, end) {
-				if err != nil {
-					return err
-				}
-				if len(entries) == batch {
-					more = true
-					break
-				}
-				entries = append(entries, e)
-				start = e.Key + "\x00"
-			}
-			return nil
-		})
-		var spoiled *seal.RecordError
-		switch {
-		case errors.As(err, &spoiled) && spoiled.Key >= start:
-			bad(err)
-			start, more = spoiled.Key+"\x00", true
-		case err != nil:
-			return err
-		}
-		for _, e := range entries {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			visit(e)
-		}
-	}
-	return nil
+	return record.Each(ctx, s.db, start, end, bad, visit)
 }
 
 // An errorList collects the failures of a job that goes on; the first of them are told.
@@ -198,9 +159,9 @@ func (s *Service) actOnOne(ctx context.Context, due, resource string) (bool, err
 		rec.Operation = map[ObjectKind]Operation{SecretKind: SecretPurge, KeyKind: KeyPurge}[ObjectKind(what[2])].Name
 		deleted := "deleted/" + strings.Join(what[1:], "/")
 		act = func(tx store.Tx) (bool, error) { return s.purgeDueObject(tx, at, due, deleted) }
-	case what[0] == duePurgeVault && len(what) == 2:
-		rec.Operation = "VaultPurge"
-		act = func(tx store.Tx) (bool, error) { return s.purgeDueVault(tx, at, due, what[1]) }
+	case dueVaults[what[0]] != "" && len(what) == 2:
+		rec.Operation = dueVaults[what[0]]
+		act = func(tx store.Tx) (bool, error) { return s.resources.PurgeDue(tx, what[0], due, what[1], at) }
 	default:
 		return false, &seal.RecordError{Key: due, Reason: "is not a due entry of this release"}
 	}
@@ -217,7 +178,7 @@ func (s *Service) actOnOne(ctx context.Context, due, resource string) (bool, err
 	if !errors.Is(err, stale) {
 		return false, err
 	}
-	err = s.Recorded(ctx, rec, func() error {
+	err = s.resources.Recorded(ctx, rec, func() error {
 		err := s.db.Update(ctx, func(tx store.Tx) error {
 			var err error
 			did, err = act(tx)
@@ -249,18 +210,9 @@ func (s *Service) purgeDueObject(tx store.Tx, at int64, due, deleted string) (bo
 	return true, s.purgeObject(tx, deleted, due, o)
 }
 
-func (s *Service) purgeDueVault(tx store.Tx, at int64, due, name string) (bool, error) {
-	if still, err := record.Exists(tx, due); err != nil || !still {
-		return false, err
-	}
-	v, err := s.loadVault(tx, name)
-	if isKind(err, VaultNotFound) || err == nil && v.PurgeAt != at {
-		return false, tx.Delete(due)
-	}
-	if err != nil {
-		return false, err
-	}
-	return true, s.purgeVault(tx, v)
+// Purged leaves everything in a vault that is being purged to the collector. It is for resource.Config.
+func Purged(tx store.Tx, vaultID string) error {
+	return record.Put(tx, garbageKey(vaultID), garbageRecord{Format: record.Current(), Vault: true})
 }
 
 // CollectGarbage removes the versions that purges and dead restores left. What cannot be removed is named in the error
@@ -311,9 +263,9 @@ func (s *Service) collect(ctx context.Context, key string) error {
 				}
 				where := strings.TrimPrefix(e.Key, prefix)
 				if o.PurgeAt != 0 {
-					err = tx.Delete(dueTime(o.PurgeAt) + "purge/" + where)
+					err = tx.Delete(record.DueTime(o.PurgeAt) + "purge/" + where)
 				}
-				gone := o.forDue(func(at int64, what string) error { return tx.Delete(dueTime(at) + what + "/" + where) })
+				gone := o.forDue(func(at int64, what string) error { return tx.Delete(record.DueTime(at) + what + "/" + where) })
 				return errors.Join(err, gone, s.discard(tx, o.ID))
 			}))
 		}

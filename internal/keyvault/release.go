@@ -11,6 +11,7 @@ import (
 	"github.com/strongroom/strongroom/internal/hsm"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/release"
+	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/store"
 )
 
@@ -51,9 +52,9 @@ func (r *releaseRecord) policy() *ReleasePolicy {
 
 // releaseOf returns the release policy that a key has once a version with these properties is there, and refuses what does
 // not fit together. The texts and their codes are Azure's (contract §14).
-func (v *vaultRecord) releaseOf(o *objectRecord, inHSM, exportable bool, p *ReleasePolicy) (*releaseRecord, error) {
+func releaseOf(v *resource.Vault, o *objectRecord, inHSM, exportable bool, p *ReleasePolicy) (*releaseRecord, error) {
 	switch {
-	case exportable && v.tier() == Standard:
+	case exportable && v.Tier == resource.Standard:
 		return nil, badParameter("AKV.SKR.1001: The exportable attribute is only supported with premium vaults and API version " +
 			">= '7.3-preview'.")
 	case exportable && !inHSM:
@@ -141,7 +142,7 @@ func (s *Service) ReleaseKey(ctx context.Context, caller *identity.Caller, vault
 		return "", f.used(), &Error{Kind: Conflict, Object: KeyKind, Message: "The key's release policy was changed meanwhile. Try again."}
 	}
 	// Nothing is stored, but a key leaves: that is announced like a change.
-	if err := s.announce(ctx, caller, vault, KeyRelease, f.used().Name+"/"+f.used().Version); err != nil {
+	if err := s.announce(ctx, caller, vault, KeyRelease, name, f.used().Name+"/"+f.used().Version); err != nil {
 		return "", f.used(), err
 	}
 	wrapped, err := key.Export(ctx, recipient, hash)
@@ -173,7 +174,7 @@ func (f found) used() Used {
 	if f.rec == nil {
 		return Used{}
 	}
-	return Used{Name: f.o.Name, Version: f.rec.Version, Vault: f.v.resource}
+	return Used{Name: f.o.Name, Version: f.rec.Version, Vault: f.v.Resource()}
 }
 
 // releasable returns a version that the caller may release, and its key.
@@ -182,7 +183,7 @@ func (s *Service) releasable(ctx context.Context, caller *identity.Caller, vault
 		f   found
 		key hsm.Key
 	)
-	err := s.read(ctx, caller, vault, KeyRelease, func(r store.Reader, v *vaultRecord) error {
+	err := s.read(ctx, caller, vault, KeyRelease, name, func(r store.Reader, v *resource.Vault) error {
 		var err error
 		if f, err = s.find(r, v, KeyKind, name, version); err != nil {
 			return err

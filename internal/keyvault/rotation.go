@@ -11,6 +11,7 @@ import (
 	"github.com/strongroom/strongroom/internal/hsm"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/record"
+	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/store"
 )
 
@@ -55,8 +56,8 @@ type rotationRecord struct {
 	Updated    int64            `json:"updated"`
 }
 
-func (r *rotationRecord) policy(v *vaultRecord, o *objectRecord) RotationPolicy {
-	out := RotationPolicy{Name: o.Name, Vault: v.resource, Actions: []LifetimeAction{defaultNotify}}
+func (r *rotationRecord) policy(v *resource.Vault, o *objectRecord) RotationPolicy {
+	out := RotationPolicy{Name: o.Name, Vault: v.Resource(), Actions: []LifetimeAction{defaultNotify}}
 	if r != nil {
 		out.ExpiryTime, out.Actions, out.Created, out.Updated = r.ExpiryTime, slices.Clone(r.Actions), r.Created, r.Updated
 	}
@@ -144,7 +145,7 @@ func (s *Service) GetRotationPolicy(ctx context.Context, caller *identity.Caller
 		return RotationPolicy{}, err
 	}
 	var out RotationPolicy
-	err := s.read(ctx, caller, vault, KeyRotationPolicyGet, func(r store.Reader, v *vaultRecord) error {
+	err := s.read(ctx, caller, vault, KeyRotationPolicyGet, name, func(r store.Reader, v *resource.Vault) error {
 		o, err := s.liveObject(r, v, KeyKind, name, notFound(KeyKind, name, ""))
 		if err == nil {
 			out = o.Rotation.policy(v, o)
@@ -160,7 +161,7 @@ func (s *Service) SetRotationPolicy(ctx context.Context, caller *identity.Caller
 		return RotationPolicy{}, err
 	}
 	var out RotationPolicy
-	err := s.write(ctx, caller, vault, KeyRotationPolicySet, name, func(tx store.Tx, v *vaultRecord) error {
+	err := s.write(ctx, caller, vault, KeyRotationPolicySet, name, func(tx store.Tx, v *resource.Vault) error {
 		f, err := s.find(tx, v, KeyKind, name, "")
 		if err != nil {
 			return err
@@ -185,7 +186,7 @@ func (s *Service) RotateKey(ctx context.Context, caller *identity.Caller, vault,
 		return Key{}, err
 	}
 	var old *versionRecord
-	err := s.read(ctx, caller, vault, KeyRotate, func(r store.Reader, v *vaultRecord) error {
+	err := s.read(ctx, caller, vault, KeyRotate, name, func(r store.Reader, v *resource.Vault) error {
 		f, err := s.find(r, v, KeyKind, name, "")
 		if err != nil {
 			return err
@@ -204,7 +205,7 @@ func (s *Service) RotateKey(ctx context.Context, caller *identity.Caller, vault,
 		return Key{}, err
 	}
 	var out Key
-	err = s.write(ctx, caller, vault, KeyRotate, name, func(tx store.Tx, v *vaultRecord) error {
+	err = s.write(ctx, caller, vault, KeyRotate, name, func(tx store.Tx, v *resource.Vault) error {
 		f, err := s.find(tx, v, KeyKind, name, "")
 		if err != nil {
 			return err
@@ -285,18 +286,18 @@ func (a LifetimeAction) at(current *versionRecord) int64 {
 	return trigger.before(*current.Expires)
 }
 
-func dueKeyKey(at int64, what string, v *vaultRecord, name string) string {
-	return dueTime(at) + what + "/" + v.ID + "/" + string(KeyKind) + "/" + strings.ToLower(name)
+func dueKeyKey(at int64, what string, v *resource.Vault, name string) string {
+	return record.DueTime(at) + what + "/" + v.ID + "/" + string(KeyKind) + "/" + strings.ToLower(name)
 }
 
 // schedule puts a live object's due entries in place; unschedule takes them away.
-func schedule(tx store.Tx, v *vaultRecord, o *objectRecord) error {
+func schedule(tx store.Tx, v *resource.Vault, o *objectRecord) error {
 	return o.forDue(func(at int64, what string) error {
-		return tx.Put(dueKeyKey(at, what, v, o.Name), []byte(v.resourceID()))
+		return tx.Put(dueKeyKey(at, what, v, o.Name), []byte(v.Resource()))
 	})
 }
 
-func unschedule(tx store.Tx, v *vaultRecord, o *objectRecord) error {
+func unschedule(tx store.Tx, v *resource.Vault, o *objectRecord) error {
 	return o.forDue(func(at int64, what string) error { return tx.Delete(dueKeyKey(at, what, v, o.Name)) })
 }
 
@@ -312,7 +313,7 @@ func (o *objectRecord) forDue(do func(at int64, what string) error) error {
 }
 
 // reschedule moves a live object's due entries to where its policy and its current version put them. The caller stores o.
-func (s *Service) reschedule(tx store.Tx, v *vaultRecord, o *objectRecord, current *versionRecord) error {
+func (s *Service) reschedule(tx store.Tx, v *resource.Vault, o *objectRecord, current *versionRecord) error {
 	err := unschedule(tx, v, o)
 	s.plan(o, current)
 	return errors.Join(err, schedule(tx, v, o))
@@ -323,7 +324,7 @@ var errNotDue = errors.New("keyvault: nothing is due")
 
 // dueObject returns the live key that a due entry is about and its current version. An entry that has outlived its
 // reason is removed and reported as errNotDue; one in a deleted vault waits.
-func (s *Service) dueObject(tx store.Tx, due, resource, what string, at int64, where []string) (found, error) {
+func (s *Service) dueObject(tx store.Tx, due, vaultID, what string, at int64, where []string) (found, error) {
 	still, err := record.Exists(tx, due)
 	if err == nil && !still {
 		err = errNotDue
@@ -339,8 +340,8 @@ func (s *Service) dueObject(tx store.Tx, due, resource, what string, at int64, w
 	if !planned {
 		return found{}, tx.Delete(due)
 	}
-	v, err := s.loadVault(tx, resource[strings.LastIndexByte(resource, '/')+1:])
-	if isKind(err, VaultNotFound) || err == nil && v.ID != where[0] {
+	v, err := s.resources.LoadAny(tx, vaultID[strings.LastIndexByte(vaultID, '/')+1:])
+	if errors.Is(err, resource.ErrVaultNotFound) || err == nil && v.ID != where[0] {
 		return found{}, errNotDue // purged with everything in it
 	}
 	if err != nil {
@@ -351,11 +352,11 @@ func (s *Service) dueObject(tx store.Tx, due, resource, what string, at int64, w
 }
 
 // keyDue carries out what is due for a key. Several servers may try at once: one commits.
-func (s *Service) keyDue(ctx context.Context, due, resource string, at int64, what string, where []string) (bool, error) {
+func (s *Service) keyDue(ctx context.Context, due, vaultID string, at int64, what string, where []string) (bool, error) {
 	var f found
 	err := s.db.Update(ctx, func(tx store.Tx) error {
 		var err error
-		if f, err = s.dueObject(tx, due, resource, what, at, where); err != nil || f.v == nil {
+		if f, err = s.dueObject(tx, due, vaultID, what, at, where); err != nil || f.v == nil {
 			return err
 		}
 		if f.v.Deleted == 0 {
@@ -379,7 +380,7 @@ func (s *Service) keyDue(ctx context.Context, due, resource string, at int64, wh
 		return false, err
 	}
 	rec := audit.Record{
-		Time: s.now(), Category: audit.Intent, ResourceID: resource, UPN: "rotation policy",
+		Time: s.now(), Category: audit.Intent, ResourceID: vaultID, UPN: "rotation policy",
 		CorrelationID: audit.CorrelationID(ctx), ID: f.o.Name + "/" + f.rec.Version,
 	}
 	if what == dueNotify {
@@ -390,7 +391,7 @@ func (s *Service) keyDue(ctx context.Context, due, resource string, at int64, wh
 	rec.Operation, rec.ID = "KeyRotateIfDue", f.o.Name+"/"+version
 	made, err := s.hsm.Generate(ctx, f.rec.Key.generation())
 	if err != nil {
-		return false, fmt.Errorf("rotate the key %s of %s: %w", f.o.Name, resource, err)
+		return false, fmt.Errorf("rotate the key %s of %s: %w", f.o.Name, vaultID, err)
 	}
 	return s.actOnDue(ctx, rec, due, at, what, where, func(tx store.Tx, now found) error {
 		if now.rec.Version != f.rec.Version {
@@ -404,7 +405,7 @@ func (s *Service) keyDue(ctx context.Context, due, resource string, at int64, wh
 // actOnDue runs act in the transaction that re-checks, between an intent and an outcome on record.
 func (s *Service) actOnDue(ctx context.Context, rec audit.Record, due string, at int64, what string, where []string,
 	act func(store.Tx, found) error) (bool, error) {
-	err := s.Recorded(ctx, rec, func() error {
+	err := s.resources.Recorded(ctx, rec, func() error {
 		return s.db.Update(ctx, func(tx store.Tx) error {
 			f, err := s.dueObject(tx, due, rec.ResourceID, what, at, where)
 			if err == nil && (f.v == nil || f.v.Deleted != 0) {

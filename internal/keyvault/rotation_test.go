@@ -17,6 +17,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/strongroom/strongroom/internal/record"
+	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store"
 	"github.com/strongroom/strongroom/internal/store/storetest"
@@ -520,11 +521,9 @@ func TestRotationInDeletedVault(t *testing.T) {
 	b, ctx := newBench(t), t.Context()
 	b.create(t, "vault", "k", CreateKeyParams{Type: "EC", Attributes: Attributes{Expires: new(b.clock().Add(31 * day).Unix())}})
 	b.setPolicy(t, "vault", "k", rotateAfter("P10D"))
-	if _, err := b.DeleteVault(ctx, someone, "vault"); err != nil {
-		t.Fatal(err)
-	}
+	b.deleteVault(t, "vault")
 	b.advance(10 * day)
-	change(t, b, func(*vaultRecord) string { return vaultKey("vault") }, func(v *vaultRecord) { v.PurgeAt += 1000 }) // stays for the test
+	changeVault(t, b, "purgeAt", b.clock().Add(1000*day).Unix()) // stays for the test
 	for range 3 {
 		if n, err := b.ActOnDue(ctx, everything); n != 0 || err != nil {
 			t.Errorf("%d things were done, %v", n, err)
@@ -537,9 +536,7 @@ func TestRotationInDeletedVault(t *testing.T) {
 	if n := len(b.auditLines(t, "KeyRotateIfDue")) + len(b.events(t)); n != 0 {
 		t.Errorf("%d records of what did not happen", n)
 	}
-	if _, err := b.RecoverVault(ctx, someone, "vault"); err != nil {
-		t.Fatal(err)
-	}
+	b.recoverVault(t, "vault")
 	b.advance(day)
 	if n := b.act(t); n != 2 && n != 1 { // the notice is lost if the rotation is first
 		t.Errorf("%d things were done", n)
@@ -548,12 +545,8 @@ func TestRotationInDeletedVault(t *testing.T) {
 		t.Errorf("%d versions, want 2", n)
 	}
 	// A vault that was purged: nothing is due, nothing is left.
-	if _, err := b.DeleteVault(ctx, someone, "vault"); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.PurgeVault(ctx, someone, "vault"); err != nil {
-		t.Fatal(err)
-	}
+	b.deleteVault(t, "vault")
+	b.purgeVault(t, "vault")
 	b.vault(t, "vault", 7, false) // another of the name
 	b.advance(100 * day)
 	if n, err := b.ActOnDue(ctx, everything); n != 0 || err != nil {
@@ -587,14 +580,13 @@ func TestRotationAmongManyVaults(t *testing.T) {
 	t.Parallel()
 	b, ctx := newBench(t), t.Context()
 	err := b.db.Update(ctx, func(tx store.Tx) error {
-		v, err := b.liveVault(tx, "vault")
+		raw, err := tx.Get("vault/vault")
 		if err != nil {
 			return err
 		}
 		for i := range store.MaxReads - 2 {
-			other := *v
-			other.Name, other.ID = fmt.Sprint("other", i), record.NewID()
-			if err := record.Put(tx, vaultKey(other.Name), other); err != nil {
+			other := strings.Replace(string(raw), `"name":"vault"`, fmt.Sprintf(`"name":"other%d"`, i), 1)
+			if err := tx.Put(fmt.Sprint("vault/other", i), []byte(other)); err != nil {
 				return err
 			}
 		}
@@ -624,7 +616,7 @@ func TestSeveralServersRotate(t *testing.T) {
 	counts := make([]int, servers)
 	var wg sync.WaitGroup
 	for i := range servers {
-		s := b.with(t, &puppet{b.hsm, func(ctx context.Context, call string) error { return making.pass(ctx) }})
+		s := b.another(t, &puppet{b.hsm, func(ctx context.Context, call string) error { return making.pass(ctx) }})
 		wg.Go(func() {
 			var err error
 			if counts[i], err = s.ActOnDue(ctx, everything); err != nil {
@@ -670,7 +662,7 @@ func TestSeveralServersNotify(t *testing.T) {
 		b.create(t, "vault", fmt.Sprint("k", i), CreateKeyParams{Type: "EC", Attributes: Attributes{Expires: new(b.clock().Add(20 * day).Unix())}})
 	}
 	var wg sync.WaitGroup
-	for _, s := range []*Service{b.Service, b.with(t, b.hsm), b.with(t, b.hsm)} {
+	for _, s := range []*Service{b.Service, b.another(t, b.hsm), b.another(t, b.hsm)} {
 		wg.Go(func() {
 			if _, err := s.ActOnDue(ctx, everything); err != nil {
 				t.Error(err)
@@ -783,7 +775,7 @@ func TestStaleRotation(t *testing.T) {
 		b.setPolicy(t, "vault", name, rotateAfter("P7D"))
 	}
 	later := func(o *objectRecord) { o.RotateAt++; o.NotifyAt++ }
-	change(t, b, func(v *vaultRecord) string { return objectKey(v, KeyKind, "moved") }, later)
+	change(t, b, func(v *resource.Vault) string { return objectKey(v, KeyKind, "moved") }, later)
 	err := b.db.Update(ctx, func(tx store.Tx) error {
 		v, err := b.liveVault(tx, "vault")
 		if err != nil {
@@ -816,7 +808,7 @@ func TestRotationOvertaken(t *testing.T) {
 	b.act(t) // notice is given
 	b.advance(5 * day)
 	overtaken := false
-	s := b.with(t, &puppet{b.hsm, func(context.Context, string) error {
+	s := b.another(t, &puppet{b.hsm, func(context.Context, string) error {
 		if !overtaken {
 			overtaken = true
 			b.create(t, "vault", "k", CreateKeyParams{Type: "EC", Curve: "P-384", Attributes: expires})
@@ -846,7 +838,7 @@ func TestRotationCannotBeMade(t *testing.T) {
 	}
 	b.advance(7 * day)
 	calls, fault := 0, errors.New("out of order")
-	s := b.with(t, &puppet{b.hsm, func(context.Context, string) error {
+	s := b.another(t, &puppet{b.hsm, func(context.Context, string) error {
 		if calls++; calls == 2 {
 			return fault
 		}

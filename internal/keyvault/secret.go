@@ -10,6 +10,7 @@ import (
 	"github.com/strongroom/strongroom/internal/authz"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/record"
+	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/store"
 )
 
@@ -124,7 +125,7 @@ func (s *Service) SetSecret(ctx context.Context, caller *identity.Caller, vault,
 	rec.ContentType = p.ContentType
 	fresh := record.NewID()
 	var out Secret
-	err := s.write(ctx, caller, vault, SecretSet, name, func(tx store.Tx, v *vaultRecord) error {
+	err := s.write(ctx, caller, vault, SecretSet, name, func(tx store.Tx, v *resource.Vault) error {
 		o, err := s.forNewVersion(tx, v, SecretKind, name, fresh, "set")
 		if err != nil {
 			return err
@@ -144,7 +145,7 @@ func (s *Service) GetSecret(ctx context.Context, caller *identity.Caller, vault,
 		return Secret{}, err
 	}
 	var out Secret
-	err := s.read(ctx, caller, vault, SecretGet, func(r store.Reader, v *vaultRecord) error {
+	err := s.read(ctx, caller, vault, SecretGet, name, func(r store.Reader, v *resource.Vault) error {
 		f, err := s.find(r, v, SecretKind, name, version)
 		if err != nil {
 			return err
@@ -175,7 +176,7 @@ func (s *Service) UpdateSecret(ctx context.Context, caller *identity.Caller, vau
 		}
 	}
 	var out Secret
-	err := s.write(ctx, caller, vault, SecretUpdate, name, func(tx store.Tx, v *vaultRecord) error {
+	err := s.write(ctx, caller, vault, SecretUpdate, name, func(tx store.Tx, v *resource.Vault) error {
 		f, err := s.find(tx, v, SecretKind, name, version)
 		if err != nil {
 			return err
@@ -213,7 +214,7 @@ func (s *Service) GetDeletedSecret(ctx context.Context, caller *identity.Caller,
 		return DeletedSecret{}, err
 	}
 	var out DeletedSecret
-	err := s.read(ctx, caller, vault, SecretGetDeleted, func(r store.Reader, v *vaultRecord) error {
+	err := s.read(ctx, caller, vault, SecretGetDeleted, name, func(r store.Reader, v *resource.Vault) error {
 		f, err := s.findDeleted(r, v, SecretKind, name)
 		if err != nil {
 			return err
@@ -245,13 +246,13 @@ func (s *Service) PurgeSecret(ctx context.Context, caller *identity.Caller, vaul
 // the name `from` on, max of them at most (1 to MaxPage).
 func (s *Service) ListSecrets(ctx context.Context, caller *identity.Caller, vault, from string, max int) (Page[Secret], error) {
 	return listObjects(ctx, s, caller, vault, SecretList,
-		func(v *vaultRecord) string { return objectPrefix(v, SecretKind) }, from, max, found.secret)
+		func(v *resource.Vault) string { return objectPrefix(v, SecretKind) }, from, max, found.secret)
 }
 
 // ListDeletedSecrets is ListSecrets for the soft-deleted ones.
 func (s *Service) ListDeletedSecrets(ctx context.Context, caller *identity.Caller, vault, from string, max int) (Page[DeletedSecret], error) {
 	return listObjects(ctx, s, caller, vault, SecretListDeleted,
-		func(v *vaultRecord) string { return deletedPrefix(v, SecretKind) }, from, max, found.deletedSecret)
+		func(v *resource.Vault) string { return deletedPrefix(v, SecretKind) }, from, max, found.deletedSecret)
 }
 
 // ListSecretVersions returns the versions of a live secret in the order of their ids, from the version `from` on.

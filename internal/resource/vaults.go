@@ -63,13 +63,37 @@ type settings struct {
 	administrators []string
 	defaultRBAC    bool
 	recover        bool
+	fresh          bool // the name must be free
 }
 
 // PutVault makes a vault, replaces what can be replaced about one that is there, or recovers a deleted one.
 func (s *Service) PutVault(ctx context.Context, a Actor, group, name string, p PutVaultParams) (v *Vault, created bool, err error) {
-	if a.Operator == "" && (p.Administrators != nil || p.Tier == ManagedHSM) {
-		return nil, false, &Error{Kind: SkuNotSupported, Target: "sku", Message: "Only the operator of the installation makes such a vault."}
+	if err := p.check(a); err != nil {
+		return nil, false, err
 	}
+	return s.put(ctx, a, &vaultFamily, group, name, p.settings())
+}
+
+// CreateVault is PutVault for a vault that must not be there yet.
+func (s *Service) CreateVault(ctx context.Context, a Actor, group, name string, p PutVaultParams) (*Vault, error) {
+	in := p.settings()
+	in.fresh, in.recover = true, false
+	if err := p.check(a); err != nil {
+		return nil, err
+	}
+	v, _, err := s.put(ctx, a, &vaultFamily, group, name, in)
+	return v, err
+}
+
+// check refuses what is for operators alone.
+func (p *PutVaultParams) check(a Actor) error {
+	if a.Operator == "" && (p.Administrators != nil || p.Tier == ManagedHSM) {
+		return &Error{Kind: SkuNotSupported, Target: "sku", Message: "Only the operator of the installation makes such a vault."}
+	}
+	return nil
+}
+
+func (p *PutVaultParams) settings() settings {
 	in := settings{
 		PatchVaultParams: PatchVaultParams{
 			Tags: p.Tags, Tier: p.Tier, TenantID: p.TenantID, AccessPolicies: p.AccessPolicies, RBAC: p.RBAC,
@@ -82,7 +106,7 @@ func (s *Service) PutVault(ctx context.Context, a Actor, group, name string, p P
 	if in.Tags == nil { // to replace a resource is to replace its tags
 		in.Tags = map[string]string{}
 	}
-	return s.put(ctx, a, &vaultFamily, group, name, in)
+	return in
 }
 
 func (s *Service) put(ctx context.Context, a Actor, f *family, group, name string, in settings) (v *Vault, created bool, err error) {
@@ -104,7 +128,7 @@ func (s *Service) put(ctx context.Context, a Actor, f *family, group, name strin
 			created = true
 			v, err = s.create(tx, a, f, group, name, in)
 		case err != nil:
-		case !strings.EqualFold(old.ResourceGroup, group):
+		case !strings.EqualFold(old.ResourceGroup, group), in.fresh && old.Deleted == 0:
 			return taken(f, old, in.recover)
 		case old.Deleted != 0 && !in.recover:
 			return &Error{Kind: ConflictError, Message: fmt.Sprintf("A %s with the name '%s' exists in the deleted state. Recover it, purge "+

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,12 +18,13 @@ import (
 	"github.com/strongroom/strongroom/internal/audit"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/seal"
 )
 
 // operator is who the audit log names for what comes through the administration socket. The file system has decided
 // that he may.
-var operator = keyvault.Operator{Name: "local operator"}
+var operator = resource.Actor{Operator: "local operator"}
 
 // resourceGroup holds the vaults that were made locally.
 const resourceGroup = "strongroom"
@@ -49,26 +51,22 @@ func (s *Server) adminHandler() http.Handler {
 
 	handle("GET /vaults", s.listVaults)
 	handle("POST /vaults", s.createVault)
-	handle("GET /vaults/{name}", s.vaultAction(func(ctx context.Context, name string) (keyvault.Vault, error) {
-		return s.vaults.GetVault(ctx, name)
+	handle("GET /vaults/{name}", s.vaultAction(func(ctx context.Context, name string) (*resource.Vault, error) {
+		return s.resources.FindVault(ctx, operator, name)
 	}))
 	handle("PATCH /vaults/{name}", func(r *http.Request) (any, error) {
 		var in admin.VaultChange
 		if err := decodeAdmin(r, &in); err != nil {
 			return nil, err
 		}
-		v, err := s.vaults.ChangeAdministrators(r.Context(), operator, r.PathValue("name"), in.AddAdministrators, in.RemoveAdministrators)
+		v, err := s.resources.ChangeAdministrators(r.Context(), operator, r.PathValue("name"), in.AddAdministrators, in.RemoveAdministrators)
 		return s.vaultOut(v), err
 	})
-	handle("DELETE /vaults/{name}", s.vaultAction(func(ctx context.Context, name string) (keyvault.Vault, error) {
-		return s.vaults.DeleteVault(ctx, operator, name)
+	handle("DELETE /vaults/{name}", s.vaultAction(s.deleteVault))
+	handle("POST /vaults/{name}/recover", s.vaultAction(func(ctx context.Context, name string) (*resource.Vault, error) {
+		return s.resources.RecoverVault(ctx, operator, name)
 	}))
-	handle("POST /vaults/{name}/recover", s.vaultAction(func(ctx context.Context, name string) (keyvault.Vault, error) {
-		return s.vaults.RecoverVault(ctx, operator, name)
-	}))
-	handle("POST /vaults/{name}/purge", func(r *http.Request) (any, error) {
-		return nil, s.vaults.PurgeVault(r.Context(), operator, r.PathValue("name"))
-	})
+	handle("POST /vaults/{name}/purge", s.purgeVault)
 
 	handle("GET /apps", s.listApps)
 	handle("POST /apps", s.createApp)
@@ -125,7 +123,7 @@ func (e *badRequest) Error() string { return e.text }
 
 func adminStatus(err error) int {
 	var (
-		vault *keyvault.Error
+		vault *resource.Error
 		ident *identity.Error
 		bad   *badRequest
 	)
@@ -134,11 +132,11 @@ func adminStatus(err error) int {
 		return http.StatusBadRequest
 	case errors.As(err, &vault):
 		switch vault.Kind {
-		case keyvault.VaultNotFound, keyvault.NotFound:
+		case resource.ResourceNotFound, resource.SoftDeletedVaultDoesNotExist:
 			return http.StatusNotFound
-		case keyvault.Conflict:
+		case resource.ConflictError, resource.VaultAlreadyExists:
 			return http.StatusConflict
-		case keyvault.PurgeProtected:
+		case resource.PurgeProtected:
 			return http.StatusForbidden
 		}
 		return http.StatusBadRequest
@@ -169,7 +167,7 @@ func (s *Server) Status() admin.Status {
 		Port:           s.Port(),
 		Suffix:         s.cfg.suffixes()[0],
 		TenantID:       s.directory.TenantID(),
-		SubscriptionID: s.vaults.SubscriptionID(),
+		SubscriptionID: s.resources.SubscriptionID(),
 		FIPS:           fips140.Enabled(),
 		FIPSOnly:       fips140.Enforced(),
 	}
@@ -190,11 +188,13 @@ func (s *Server) VaultURL(name string) string {
 	return "https://" + withPort(strings.ToLower(name)+"."+s.cfg.suffixes()[0], s.Port()) + "/"
 }
 
-func (s *Server) vaultOut(v keyvault.Vault) admin.Vault {
+func (s *Server) vaultOut(v *resource.Vault) admin.Vault {
+	if v == nil {
+		return admin.Vault{}
+	}
 	out := admin.Vault{
-		Name: v.Name,
-		ResourceID: "/subscriptions/" + v.SubscriptionID + "/resourceGroups/" + v.ResourceGroup +
-			"/providers/Microsoft.KeyVault/vaults/" + v.Name,
+		Name:            v.Name,
+		ResourceID:      v.ARMID(),
 		URL:             s.VaultURL(v.Name),
 		TenantID:        v.TenantID,
 		Location:        v.Location,
@@ -202,21 +202,30 @@ func (s *Server) vaultOut(v keyvault.Vault) admin.Vault {
 		RetentionDays:   v.RetentionDays,
 		PurgeProtection: v.PurgeProtection,
 		Administrators:  v.Administrators,
-		Created:         v.Created,
+		Created:         time.Unix(v.Created, 0).UTC(),
 	}
-	if !v.Deleted.IsZero() {
-		out.Deleted, out.ScheduledPurge = &v.Deleted, &v.ScheduledPurge
+	if v.Deleted != 0 {
+		deleted, purge := time.Unix(v.Deleted, 0).UTC(), time.Unix(v.PurgeAt, 0).UTC()
+		out.Deleted, out.ScheduledPurge = &deleted, &purge
 	}
 	return out
 }
 
 func (s *Server) listVaults(r *http.Request) (any, error) {
-	vaults, err := s.vaults.ListVaults(r.Context())
-	out := make([]admin.Vault, 0, len(vaults))
-	for _, v := range vaults {
+	live, err := s.resources.ListVaults(r.Context(), operator, "")
+	if err != nil {
+		return nil, err
+	}
+	deleted, err := s.resources.ListDeletedVaults(r.Context(), operator)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]admin.Vault, 0, len(live)+len(deleted))
+	for _, v := range slices.Concat(live, deleted) {
 		out = append(out, s.vaultOut(v))
 	}
-	return out, err
+	slices.SortFunc(out, func(a, b admin.Vault) int { return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)) })
+	return out, nil
 }
 
 func (s *Server) createVault(r *http.Request) (any, error) {
@@ -225,29 +234,53 @@ func (s *Server) createVault(r *http.Request) (any, error) {
 		return nil, err
 	}
 	in.SKU = strings.ToLower(in.SKU)
-	if v := keyvault.Tier(in.SKU); v != "" && v != keyvault.Standard && v != keyvault.Premium {
-		return nil, &keyvault.Error{Kind: keyvault.BadParameter, Message: fmt.Sprintf("The vault's SKU must be %s or %s, not %.64q.",
-			keyvault.Standard, keyvault.Premium, in.SKU)}
+	if v := resource.Tier(in.SKU); v != "" && v != resource.Standard && v != resource.Premium {
+		return nil, &badRequest{fmt.Sprintf("The vault's SKU must be %s or %s, not %.64q.", resource.Standard, resource.Premium, in.SKU)}
 	}
-	v, err := s.vaults.CreateVault(r.Context(), operator, s.newVault(in))
+	v, err := s.newVault(r.Context(), in)
 	return s.vaultOut(v), err
 }
 
-func (s *state) newVault(in admin.Vault) keyvault.Vault {
-	return keyvault.Vault{
-		Name:            in.Name,
-		TenantID:        s.directory.TenantID(),
-		SubscriptionID:  s.vaults.SubscriptionID(),
-		ResourceGroup:   resourceGroup,
-		Location:        s.cfg.Region,
-		Tier:            keyvault.Tier(in.SKU),
-		RetentionDays:   in.RetentionDays,
-		PurgeProtection: in.PurgeProtection,
-		Administrators:  in.Administrators,
+// newVault makes a vault as its operator wants it.
+func (s *state) newVault(ctx context.Context, in admin.Vault) (*resource.Vault, error) {
+	p := resource.PutVaultParams{Location: s.cfg.Region, Tier: resource.Tier(in.SKU), Administrators: in.Administrators}
+	if in.RetentionDays != 0 {
+		p.RetentionDays = &in.RetentionDays
 	}
+	if in.PurgeProtection {
+		p.PurgeProtection = &in.PurgeProtection
+	}
+	return s.resources.CreateVault(ctx, operator, resourceGroup, in.Name, p)
 }
 
-func (s *Server) vaultAction(act func(ctx context.Context, name string) (keyvault.Vault, error)) func(*http.Request) (any, error) {
+// deleteVault soft-deletes a vault and returns it as it then is.
+func (s *Server) deleteVault(ctx context.Context, name string) (*resource.Vault, error) {
+	v, err := s.resources.FindVault(ctx, operator, name)
+	if err != nil {
+		return nil, err
+	}
+	existed, err := s.resources.DeleteVault(ctx, operator, v.ResourceGroup, v.Name)
+	if err == nil && !existed {
+		err = &resource.Error{Kind: resource.ResourceNotFound, Message: fmt.Sprintf("The vault '%s' is deleted already.", v.Name)}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.resources.FindVault(ctx, operator, name)
+}
+
+func (s *Server) purgeVault(r *http.Request) (any, error) {
+	v, err := s.resources.FindVault(r.Context(), operator, r.PathValue("name"))
+	if err != nil {
+		return nil, err
+	}
+	if v.Deleted == 0 {
+		return nil, &resource.Error{Kind: resource.ConflictError, Message: fmt.Sprintf("The vault '%s' is not deleted. Delete it first.", v.Name)}
+	}
+	return nil, s.resources.PurgeVault(r.Context(), operator, v.Location, v.Name)
+}
+
+func (s *Server) vaultAction(act func(ctx context.Context, name string) (*resource.Vault, error)) func(*http.Request) (any, error) {
 	return func(r *http.Request) (any, error) {
 		v, err := act(r.Context(), r.PathValue("name"))
 		return s.vaultOut(v), err
@@ -256,12 +289,12 @@ func (s *Server) vaultAction(act func(ctx context.Context, name string) (keyvaul
 
 // operated puts an operator's act on principals or keys on record, before and after.
 func (s *state) operated(ctx context.Context, operation, id string, act func() error) error {
-	return s.vaults.Recorded(ctx, audit.Record{
+	return s.resources.Recorded(ctx, audit.Record{
 		Time:          s.now(),
 		Category:      audit.Intent,
 		ResourceID:    "/tenants/" + s.directory.TenantID(),
 		Operation:     operation,
-		UPN:           operator.Name,
+		UPN:           operator.Operator,
 		CorrelationID: audit.CorrelationID(ctx),
 		ID:            id,
 	}, act)

@@ -132,9 +132,10 @@ func Verify(ctx context.Context, cfg *Config) (_ admin.Verification, err error) 
 		return admin.Verification{}, err
 	}
 	// Without the audit log, whose opening may mend it: nothing here is put on record.
-	if st.vaults, err = keyvault.Open(ctx, keyvault.Config{DB: st.db, HSM: st.hsm, Now: st.now}); err != nil {
+	if err := st.openResources(ctx); err != nil {
 		return admin.Verification{}, err
 	}
+	st.openVaults(keyvault.ReleaseConfig{})
 	return st.verifyStore(ctx)
 }
 

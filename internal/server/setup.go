@@ -15,7 +15,7 @@ import (
 	"github.com/strongroom/strongroom/internal/admin"
 	"github.com/strongroom/strongroom/internal/audit"
 	"github.com/strongroom/strongroom/internal/identity"
-	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store"
 )
@@ -91,6 +91,9 @@ func (i *installer) install(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := i.did(i.resources.Bootstrap(ctx, operator.Operator, administrator.ObjectID)); err != nil {
+		return err
+	}
 	if err := i.vault(ctx, administrator.ObjectID, machine.ObjectID); err != nil {
 		return err
 	}
@@ -147,15 +150,14 @@ func (i *installer) vault(ctx context.Context, administrators ...string) error {
 	if i.rec.Vault == "" {
 		return nil
 	}
-	there, err := i.vaults.GetVault(ctx, i.rec.Vault)
-	if err == nil && there.Deleted.IsZero() && slices.Equal(there.Administrators, administrators) {
+	there, err := i.resources.FindVault(ctx, operator, i.rec.Vault)
+	if err == nil && there.Deleted == 0 && slices.Equal(there.Administrators, administrators) {
 		return nil // of an earlier run
 	}
-	var refused *keyvault.Error
-	if err != nil && !(errors.As(err, &refused) && refused.Kind == keyvault.VaultNotFound) {
+	if err != nil && !resource.IsKind(err, resource.ResourceNotFound) {
 		return err
 	}
-	_, err = i.vaults.CreateVault(ctx, operator, i.newVault(admin.Vault{Name: i.rec.Vault, SKU: i.sku, Administrators: administrators}))
+	_, err = i.newVault(ctx, admin.Vault{Name: i.rec.Vault, SKU: i.sku, Administrators: administrators})
 	return i.did(err)
 }
 

@@ -13,11 +13,13 @@ import (
 	"time"
 
 	"github.com/strongroom/strongroom/internal/audit"
+	"github.com/strongroom/strongroom/internal/authz"
 	"github.com/strongroom/strongroom/internal/hsm"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
 	"github.com/strongroom/strongroom/internal/pki"
 	"github.com/strongroom/strongroom/internal/release"
+	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store/bolt"
 )
@@ -37,6 +39,7 @@ type state struct {
 	db        *seal.DB
 	audit     *audit.Log
 	hsm       *hsm.Software
+	resources *resource.Service
 	vaults    *keyvault.Service
 	directory *identity.Directory
 	authority *identity.Authority
@@ -75,6 +78,9 @@ func openState(ctx context.Context, cfg *Config, opts Options) (_ *state, err er
 	if err := s.openServices(ctx, opts.TenantID); err != nil {
 		return nil, err
 	}
+	if err := s.bootstrap(ctx); err != nil {
+		return nil, err
+	}
 	return s, s.openCA(ctx)
 }
 
@@ -87,11 +93,62 @@ func (s *state) openServices(ctx context.Context, tenantID string) (err error) {
 	if err != nil {
 		return err
 	}
-	s.vaults, err = keyvault.Open(ctx, keyvault.Config{DB: s.db, Audit: s.audit, HSM: s.hsm, Now: s.now, Release: releases})
+	if err := s.openIdentity(ctx, tenantID); err != nil {
+		return err
+	}
+	if err := s.openResources(ctx); err != nil {
+		return err
+	}
+	s.openVaults(releases)
+	return nil
+}
+
+// openResources opens the management plane.
+func (s *state) openResources(ctx context.Context) (err error) {
+	cfg := resource.Config{DB: s.db, Audit: s.audit, Now: s.now, Locations: []string{s.cfg.Region}, Purged: keyvault.Purged}
+	if s.directory != nil {
+		cfg.TenantID, cfg.Principals = s.directory.TenantID(), principals{s.directory}
+	}
+	s.resources, err = resource.Open(ctx, cfg)
+	return err
+}
+
+func (s *state) openVaults(releases keyvault.ReleaseConfig) {
+	s.vaults = keyvault.New(keyvault.Config{
+		DB: s.db, Audit: s.audit, Resources: s.resources, HSM: s.hsm, Now: s.now, Release: releases,
+	})
+}
+
+// bootstrap makes the administrator of the setup Owner of the subscription, if there has never been a role assignment, as in an
+// installation of a release that knew none.
+func (s *state) bootstrap(ctx context.Context) error {
+	rec, err := s.setup(ctx)
 	if err != nil {
 		return err
 	}
-	return s.openIdentity(ctx, tenantID)
+	owner := ""
+	if rec != nil {
+		app, err := s.directory.Application(ctx, rec.Administrator)
+		if err != nil && !identity.IsNotFound(err) {
+			return err
+		}
+		if err == nil {
+			owner = app.ObjectID
+		}
+	}
+	return s.resources.Bootstrap(ctx, operator.Operator, owner)
+}
+
+// principals tells the management plane of what type a principal is. All of the directory are applications.
+type principals struct{ *identity.Directory }
+
+// PrincipalType is that of resource.PrincipalDirectory.
+func (p principals) PrincipalType(ctx context.Context, objectID string) (authz.PrincipalType, error) {
+	_, err := p.ApplicationByObjectID(ctx, objectID)
+	if identity.IsNotFound(err) {
+		return authz.AnyPrincipal, nil
+	}
+	return authz.ServicePrincipal, err
 }
 
 // releases is who may be believed about the targets of key releases, and how the answers are signed.
