@@ -34,7 +34,8 @@ Programs differ, so --for says which it is:
   node    the same, with NODE_EXTRA_CA_CERTS.
   java    the same, with a trust store in JAVA_TOOL_OPTIONS.
   dotnet  a client secret. MSAL.NET first tries to reach Microsoft and goes on without after at most 10 seconds.
-  az      the certificate authority. "az login" needs the management plane, which this release does not serve yet.
+  az      the certificate authority, settings of its own, and a file with this server as a cloud: register and choose that, and
+          sign in, with the lines that are printed as comments. SECRET is in credentials/administrator.json.
 
 A client secret with "all" is refused: what keeps Go from asking Microsoft misleads Python, and the other way round.
 
@@ -107,7 +108,14 @@ func (e *envCommand) run(cmd *cobra.Command, _ []string) error {
 	}
 	sh.write(&b, credential)
 	if e.program == "az" {
-		b.WriteString("# az login needs the management plane, which this release does not serve yet.\n")
+		vars, next, err := e.azVariables(dir, status)
+		if err != nil {
+			return err
+		}
+		sh.write(&b, vars)
+		for _, line := range next {
+			fmt.Fprintln(&b, "#", line)
+		}
 	}
 	_, err = fmt.Fprint(cmd.OutOrStdout(), b.String())
 	return err
