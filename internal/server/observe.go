@@ -10,6 +10,7 @@ import (
 	"github.com/strongroom/strongroom/internal/audit"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/sts"
 	"github.com/strongroom/strongroom/internal/wire"
 )
@@ -79,13 +80,25 @@ func (s *Server) observeRequest(ctx context.Context, o *wire.Outcome) error {
 		if o.Err != nil {
 			attrs = append(attrs, slog.String("error", o.Err.Error()))
 		}
-		var refused *keyvault.Error
-		if errors.As(o.Err, &refused) && refused.Reason != "" {
-			attrs = append(attrs, slog.String("reason", refused.Reason))
+		if reason := reasonOf(o.Err); reason != "" {
+			attrs = append(attrs, slog.String("reason", reason))
 		}
 		s.log.LogAttrs(ctx, slog.LevelInfo, "request", attrs...)
 	}
 	return nil
+}
+
+// reasonOf is what a refusal says to the log alone.
+func reasonOf(err error) string {
+	var object *keyvault.Error
+	var managed *resource.Error
+	switch {
+	case errors.As(err, &object):
+		return object.Reason
+	case errors.As(err, &managed):
+		return managed.Reason
+	}
+	return ""
 }
 
 // milliseconds is a duration in the operational log: its unit is in its name, since it is a bare number.

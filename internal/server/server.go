@@ -20,6 +20,7 @@ import (
 
 	"github.com/strongroom/strongroom/internal/admin"
 	"github.com/strongroom/strongroom/internal/api"
+	"github.com/strongroom/strongroom/internal/arm"
 	"github.com/strongroom/strongroom/internal/audit"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/jobs"
@@ -41,6 +42,7 @@ type Options struct {
 type Server struct {
 	*state
 	api       *api.Handler
+	arm       *arm.Handler
 	tokens    *sts.Server
 	metrics   *metrics
 	flood     *flood // bounds the records of requests without a token
@@ -80,10 +82,49 @@ func Open(ctx context.Context, cfg *Config, opts Options) (_ *Server, err error)
 		Logger:      s.log,
 		Now:         s.now,
 	})
+	if err := s.openManagement(); err != nil {
+		return nil, err
+	}
 	if err := s.openTokens(ctx); err != nil {
 		return nil, err
 	}
 	return s, s.openCertificates()
+}
+
+// openManagement makes the management plane. It has a verifier of its own: a token for the vaults is none for it, and the
+// other way round.
+func (s *Server) openManagement() error {
+	audiences := identity.NewAudiences(s.managementHosts(), managementAudiences)
+	verifier, err := identity.NewVerifier(identity.VerifierConfig{Authority: s.authority, Audiences: audiences, External: s.external})
+	if err != nil {
+		return err
+	}
+	s.arm = arm.New(arm.Config{
+		Resources:   s.resources,
+		Vaults:      s.vaults,
+		Directory:   s.directory,
+		Verifier:    verifier,
+		Audiences:   audiences,
+		Domain:      s.cfg.Domain,
+		Login:       func(port string) string { return "https://" + withPort("login."+s.cfg.Domain, port) },
+		Observe:     s.observeRequest,
+		MaxInFlight: s.cfg.Limits.RequestsPerPrincipal,
+		Logger:      s.log,
+		Now:         s.now,
+	})
+	return nil
+}
+
+// managementHosts are the hosts whose tokens the management plane accepts. It answers the directory's questions, too.
+func (s *Server) managementHosts() []string {
+	return []string{"management." + s.cfg.Domain, "graph." + s.cfg.Domain}
+}
+
+// managementAudiences are its names in the public cloud, as legacyAudiences are those of vaults.
+var managementAudiences = []string{
+	"https://management.azure.com", "https://management.azure.com/",
+	"https://management.core.windows.net", "https://management.core.windows.net/",
+	"https://graph.microsoft.com", "https://graph.microsoft.com/",
 }
 
 func (s *Server) openTokens(ctx context.Context) error {
@@ -91,17 +132,12 @@ func (s *Server) openTokens(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d := s.cfg.Domain
-	resources := append(s.resourceHosts(), "management."+d, "graph."+d)
-	literals := append([]string{
-		"https://management.azure.com", "https://management.azure.com/",
-		"https://management.core.windows.net", "https://management.core.windows.net/",
-		"https://graph.microsoft.com", "https://graph.microsoft.com/",
-	}, legacyAudiences...)
+	resources := append(s.resourceHosts(), s.managementHosts()...)
+	literals := append(slices.Clone(managementAudiences), legacyAudiences...)
 	s.tokens, err = sts.New(sts.Config{
 		Directory:      s.directory,
 		Authority:      s.authority,
-		LoginAuthority: withPort("login."+d, s.Port()),
+		LoginAuthority: withPort("login."+s.cfg.Domain, s.Port()),
 		Resources:      identity.NewAudiences(resources, literals),
 		Issuers:        s.external,
 		ManagedIdentity: sts.ManagedIdentityConfig{
@@ -364,6 +400,10 @@ func (s *Server) dispatch(w http.ResponseWriter, r *http.Request) {
 	case s.api.Serves(r.Host):
 		if !s.throttled(w, r) {
 			s.api.ServeHTTP(w, r)
+		}
+	case s.arm.Serves(r.Host):
+		if !s.throttled(w, r) {
+			s.arm.ServeHTTP(w, r)
 		}
 	case s.isLogin(r.Host):
 		s.tokens.ServeHTTP(w, r)
