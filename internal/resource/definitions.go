@@ -130,13 +130,17 @@ func (s *Service) PutRoleDefinition(ctx context.Context, a Actor, scope authz.Sc
 }
 
 func (s *Service) validateDefinition(def authz.RoleDefinition) error {
+	var taken error
 	for _, b := range authz.BuiltInRoles() {
 		if strings.EqualFold(b.ID, def.ID) {
 			return builtIn(b.Name)
 		}
 		if strings.EqualFold(strings.TrimSpace(def.Name), b.Name) {
-			return sameName(def.Name)
+			taken = sameName(def.Name)
 		}
+	}
+	if taken != nil {
+		return taken
 	}
 	return invalidText("roleDefinition", def.Validate(s.install.SubscriptionID))
 }
