@@ -235,20 +235,26 @@ const (
 	hsmResourceType   = "Microsoft.KeyVault/managedHSMs"
 )
 
-// listResources lists vaults and managed HSMs, of one type and of one name if the filter says so. Clients find a vault by it
+// listResources lists vaults and managed HSMs, those of a type, a name or a group if the filter says so. Clients find a vault by it
 // whose group they do not know.
 func listResources(q *request) (response, error) {
 	f, err := resourceFilter(q.query.Get("$filter"))
 	if err != nil {
 		return response{}, err
 	}
+	group := q.params.group
+	if group == "" {
+		group = f.group
+	} else if f.group != "" {
+		return response{}, badFilter("the path names the resource group already.")
+	}
 	var found []genericResource
 	for _, kind := range []struct {
 		name string
 		list func() ([]*resource.Vault, error)
 	}{
-		{vaultResourceType, func() ([]*resource.Vault, error) { return q.resources().ListVaults(q.ctx, q.actor(), q.params.group) }},
-		{hsmResourceType, func() ([]*resource.Vault, error) { return q.resources().ListHSMs(q.ctx, q.actor(), q.params.group) }},
+		{vaultResourceType, func() ([]*resource.Vault, error) { return q.resources().ListVaults(q.ctx, q.actor(), group) }},
+		{hsmResourceType, func() ([]*resource.Vault, error) { return q.resources().ListHSMs(q.ctx, q.actor(), group) }},
 	} {
 		if f.kind != "" && !equalFold(f.kind, kind.name) {
 			continue
@@ -267,9 +273,9 @@ func listResources(q *request) (response, error) {
 }
 
 // resourceQuery is what resources are asked for by; "" is any.
-type resourceQuery struct{ kind, name string }
+type resourceQuery struct{ kind, name, group string }
 
-// resourceFilter reads "resourceType eq '…'", "name eq '…'", or both.
+// resourceFilter reads "resourceType eq '…'", "name eq '…'" and "resourceGroup eq '…'".
 func resourceFilter(text string) (f resourceQuery, err error) {
 	clauses, err := parseFilter(text)
 	if err != nil {
@@ -281,8 +287,10 @@ func resourceFilter(text string) (f resourceQuery, err error) {
 			f.kind = c.value
 		case c.is("", "name") && f.name == "" && c.value != "":
 			f.name = c.value
+		case c.is("", "resourceGroup") && f.group == "" && c.value != "":
+			f.group = c.value
 		default:
-			return f, badFilter("resources can be listed by \"resourceType eq '…'\" and \"name eq '…'\" only, each once.")
+			return f, badFilter("resources can be listed by resourceType eq '…', name eq '…' and resourceGroup eq '…' only, each once.")
 		}
 	}
 	return f, nil

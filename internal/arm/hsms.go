@@ -109,6 +109,7 @@ func putHSM(q *request) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
+	q.keepUnprotected(&p.PurgeProtection)
 	v, _, err := q.resources().PutHSM(q.ctx, q.actor(), q.params.group, q.params.name, p)
 	if err != nil {
 		return response{}, err
@@ -145,6 +146,17 @@ func readPutHSM(body, properties wire.Object) (p resource.PutHSMParams, err erro
 	p.SoftDelete, p.RetentionDays, p.PurgeProtection = s.softDelete, s.retention, s.purgeProtection
 	p.Network, p.PublicNetworkAccess = s.network, s.publicAccess
 	return p, nil
+}
+
+// keepUnprotected takes back a false that changes nothing. A managed HSM shows one, unlike a vault, and clients send back what
+// they were shown. What is protected stays so: then the false is left to be refused.
+func (q *request) keepUnprotected(protection **bool) {
+	if *protection == nil || **protection {
+		return
+	}
+	if v, err := findHSM(q); err != nil || !v.PurgeProtection {
+		*protection = nil
+	}
 }
 
 // readHSMSKU reads the SKU, which stands outside of the properties here; "" if there is none.
@@ -187,6 +199,7 @@ func patchHSM(q *request) (response, error) {
 		return response{}, err
 	}
 	p.PurgeProtection, p.Network, p.PublicNetworkAccess = s.purgeProtection, s.network, s.publicAccess
+	q.keepUnprotected(&p.PurgeProtection)
 	v, err := q.resources().PatchHSM(q.ctx, q.actor(), q.params.group, q.params.name, p)
 	if err != nil {
 		return response{}, err

@@ -172,6 +172,23 @@ func TestVersion(t *testing.T) {
 	}
 }
 
+func TestReadDays(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]int{`7`: 7, `"7"`: 7, `90`: 90, `0`: 0, `"x"`: -1, `-1`: -1, `true`: -1, `7.5`: -1, `"9999999999"`: -1, `[]`: -1, `99999999999999999999`: -1} {
+		o, err := wire.ParseObject([]byte(`{"softDeleteRetentionInDays":`+in+`}`), maxMembers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		days, err := readDays(o)
+		if (err == nil) != (want >= 0) || err == nil && *days != want {
+			t.Errorf("%s: %v, %v", in, days, err)
+		}
+	}
+	if days, err := readDays(wire.Object{}); days != nil || err != nil {
+		t.Errorf("none: %v, %v", days, err)
+	}
+}
+
 // TestOutcomeNotRecorded lets the audit log fail after the work was done, or when there was none.
 func TestOutcomeNotRecorded(t *testing.T) {
 	t.Parallel()

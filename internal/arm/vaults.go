@@ -2,6 +2,7 @@ package arm
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/strongroom/strongroom/internal/authz"
@@ -255,17 +256,25 @@ func readSettings(o wire.Object) (s settings, err error) {
 	return s, err
 }
 
+// readDays reads a number that az sends as a text when it makes a managed HSM, and that the real service takes so.
 func readDays(o wire.Object) (*int, error) {
 	const name = "softDeleteRetentionInDays"
-	n, err := o.Integer(name)
-	if n == nil || err != nil {
-		return nil, err
+	text, err := o.Text(name)
+	if err == nil && text == nil {
+		return nil, nil
+	}
+	var days int
+	if err == nil {
+		days, err = strconv.Atoi(*text)
+	} else {
+		var n int64
+		n, err = o.Number(name)
+		days = int(n)
 	}
 	const most = 1 << 20 // fits everywhere; which are allowed is not decided here
-	if *n < 0 || *n > most {
+	if err != nil || days < 0 || days > most {
 		return nil, o.WrongType(name, "a number of days from 7 to 90")
 	}
-	days := int(*n)
 	return &days, nil
 }
 

@@ -53,7 +53,7 @@ permission in the vault; a secret's value is never returned.
 		fmt.Fprintf(&b, "- `%s`\n", v)
 	}
 	b.WriteString("\n## Filters\n\n| of | `$filter` |\n|---|---|\n" +
-		"| resources | `resourceType eq '…'`, `name eq '…'`, or both joined by `and` |\n" +
+		"| resources | `resourceType eq '…'`, `name eq '…'`, `resourceGroup eq '…'`, joined by `and` |\n" +
 		"| role definitions | `roleName eq '…'`, `type eq 'BuiltInRole'`, `type eq 'CustomRole'`, `atScopeAndBelow()` |\n" +
 		"| role assignments | `atScope()`, `principalId eq '…'`, `assignedTo('…')` |\n" +
 		"| service principals | one of `id eq '…'`, `appId eq '…'`, `servicePrincipalNames/any(c:c eq '…')`, `displayName eq '…'`, `startswith(displayName,'…')` |\n" +
