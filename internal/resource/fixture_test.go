@@ -46,7 +46,6 @@ type bench struct {
 	root   seal.RootKey
 	log    *audit.Log
 	trail  string
-	purged []string
 
 	mu  sync.Mutex // guards now
 	now time.Time

@@ -89,7 +89,7 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 		db:          cfg.DB,
 		now:         cfg.Now,
 		vaults:      seal.NewCache[Vault](16 << 20), // a vault with as many access policies as Azure allows has a megabyte
-		generations: seal.NewCache[generationRecord](1 << 10),
+		generations: seal.NewCache[generationRecord](1 << 14),
 	}
 	if s.now == nil {
 		s.now = time.Now

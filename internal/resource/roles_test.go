@@ -497,6 +497,29 @@ func TestOnRecord(t *testing.T) {
 	wantKind(t, err, AuthorizationFailed)
 }
 
+// TestDecisionsAreCheap: a decision opens and decodes no record that it has seen.
+func TestDecisionsAreCheap(t *testing.T) {
+	b := newFullBench(t)
+	b.assign(t, b.scope(t, vaultPath+"vault"), authz.RoleVaultSecretsUser, otherID)
+	must(t, b.db.View(t.Context(), func(r store.Reader) error {
+		decide := func() {
+			v, err := b.Load(r, "vault")
+			must(t, err)
+			d, err := b.Decide(r, v, nobody.subject(), getSecret, "secrets", "s")
+			must(t, err)
+			if !d.Allowed {
+				t.Error(d.Reason)
+			}
+		}
+		decide()
+		const most = 10 // keys, and what the store's driver needs to look one up; to open a record takes twenty
+		if n := testing.AllocsPerRun(100, decide); n > most {
+			t.Errorf("%g allocations", n)
+		}
+		return nil
+	}))
+}
+
 func BenchmarkDecide(b *testing.B) {
 	bn := newFullBench(b)
 	for i := range 500 {
