@@ -84,9 +84,33 @@ func newStore(t testing.TB) *bench {
 }
 
 // serve returns a service on the store, as one server runs it.
-func (b *bench) serve(t testing.TB) *Service {
+func (b *bench) serve(t testing.TB) *Service { return b.serveOn(t, b.faulty) }
+
+// hooked returns another service on the same store that calls before ahead of its next Update, once.
+func (b *bench) hooked(t testing.TB, before func()) *Service {
 	t.Helper()
-	db, err := seal.Open(t.Context(), b.faulty, b.root)
+	h := &hookedStore{DB: b.faulty}
+	s := b.serveOn(t, h)
+	h.before = before
+	return s
+}
+
+type hookedStore struct {
+	store.DB
+	before func()
+}
+
+func (h *hookedStore) Update(ctx context.Context, fn func(store.Tx) error) error {
+	if before := h.before; before != nil {
+		h.before = nil
+		before()
+	}
+	return h.DB.Update(ctx, fn)
+}
+
+func (b *bench) serveOn(t testing.TB, file store.DB) *Service {
+	t.Helper()
+	db, err := seal.Open(t.Context(), file, b.root)
 	must(t, err)
 	s, err := Open(t.Context(), Config{
 		DB: db, Audit: b.log, Now: b.clock, TenantID: tenant, Locations: []string{"local", "West Europe"},

@@ -374,6 +374,52 @@ func TestSeenAtOnce(t *testing.T) {
 	}
 }
 
+// TestRightsTakenAway takes a right away between the intent and the transaction.
+func TestRightsTakenAway(t *testing.T) {
+	t.Parallel()
+	for what := range (&bench{Service: &Service{}}).acts(t.Context(), Actor{}) {
+		if strings.HasSuffix(what, "read") || strings.HasSuffix(what, "list") || what == "name" || strings.HasPrefix(what, "hsm") {
+			continue // they change nothing; there is no managed HSM
+		}
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			b, ctx := newFullBench(t), t.Context()
+			a := b.assign(t, b.SubscriptionScope(), authz.RoleOwner, otherID)
+			var before []string
+			taken := false
+			other := &bench{now: b.now}
+			other.Service = b.hooked(t, func() {
+				_, err := b.DeleteRoleAssignment(ctx, owner, a.Scope, a.ID)
+				must(t, err)
+				before, taken = b.keys(t, ""), true
+			})
+			wantKind(t, other.acts(ctx, nobody)[what](), AuthorizationFailed)
+			if !taken || !slices.Equal(before, b.keys(t, "")) {
+				t.Error("the change took place")
+			}
+		})
+	}
+}
+
+// TestAnotherVaultByThen purges a vault that is purged, made anew and deleted meanwhile: that one stays.
+func TestAnotherVaultByThen(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	b.vault(t, "vault")
+	_, err := b.DeleteVault(ctx, owner, "g", "vault")
+	must(t, err)
+	hooked := b.hooked(t, func() {
+		must(t, b.PurgeVault(ctx, owner, "local", "vault"))
+		b.vault(t, "vault")
+		_, err := b.DeleteVault(ctx, owner, "g", "vault")
+		must(t, err)
+	})
+	wantKind(t, hooked.PurgeVault(ctx, owner, "local", "vault"), ConflictError)
+	if _, err := b.GetDeletedVault(ctx, owner, "local", "vault"); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSpoiledRoles makes a role and an assignment unreadable: they grant nothing, and all others hold.
 func TestSpoiledRoles(t *testing.T) {
 	t.Parallel()
