@@ -189,6 +189,44 @@ func TestReadDays(t *testing.T) {
 	}
 }
 
+func TestReadNetwork(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]authz.NetworkAction{
+		`{}`: authz.AllowAddresses, `{"defaultAction":"deny"}`: authz.DenyAddresses, `{"ipRules":[]}`: authz.AllowAddresses,
+		`{"ipRules":[{"value":"10.0.0.1"}]}`:                         authz.DenyAddresses,
+		`{"ipRules":[{"value":"10.0.0.1"}],"defaultAction":"ALLOW"}`: authz.AllowAddresses,
+		`{"virtualNetworkRules":[{"id":"/x"}]}`:                      authz.DenyAddresses,
+		`{"defaultAction":"maybe"}`:                                  "", `{"bypass":"All"}`: "", `{"ipRules":[{}]}`: "", `{"ipRules":[{"value":"x"}]}`: "",
+		`{"ipRules":[` + strings.Repeat(`{"value":"10.0.0.1"},`, authz.MaxIPRules) + `{"value":"10.0.0.1"}]}`: "",
+	} {
+		o, err := wire.ParseObject([]byte(`{"networkAcls":`+in+`}`), maxMembers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := readNetwork(o)
+		if (err == nil) != (want != "") || err == nil && n.DefaultAction != want {
+			t.Errorf("%.100s: %+v, %v", in, n, err)
+		}
+	}
+}
+
+func TestSpelled(t *testing.T) {
+	t.Parallel()
+	const sub = "/subscriptions/3f0c1a52-7a43-4d27-9f5d-0f4b3c0b7f11"
+	for _, want := range []string{
+		"/", sub, sub + "/resourceGroups/providers", sub + "/resourceGroups/g/providers/Microsoft.KeyVault/vaults/providers",
+		sub + "/resourceGroups/g/providers/Microsoft.KeyVault/managedHSMs/hsm1", sub + "/resourceGroups/g/providers/Microsoft.KeyVault/vaults/vt1/secrets/s",
+	} {
+		scope, err := authz.ParseScope(want)
+		if got := spelled(scope); err != nil || got != want {
+			t.Errorf("%s is written as %s, %v", want, got, err)
+		}
+		if again, err := authz.ParseScope(spelled(scope)); err != nil || again != scope {
+			t.Errorf("%s is another scope: %v", want, err)
+		}
+	}
+}
+
 // TestOutcomeNotRecorded lets the audit log fail after the work was done, or when there was none.
 func TestOutcomeNotRecorded(t *testing.T) {
 	t.Parallel()

@@ -247,7 +247,7 @@ func deleteRoleDefinition(q *request) (response, error) {
 }
 
 func (q *request) roleAssignment(a *resource.RoleAssignment) roleAssignment {
-	scope := a.Scope.String()
+	scope := spelled(a.Scope)
 	return roleAssignment{
 		ID: strings.TrimSuffix(scope, "/") + assignments + a.ID, Type: "Microsoft.Authorization/roleAssignments", Name: a.ID,
 		Properties: roleAssignmentProperties{
@@ -256,6 +256,17 @@ func (q *request) roleAssignment(a *resource.RoleAssignment) roleAssignment {
 			UpdatedOn: precise(a.Modified), CreatedBy: a.CreatedBy, UpdatedBy: a.ModifiedBy, Description: orNull(a.Description),
 		},
 	}
+}
+
+// spelled writes a scope with its literals as Azure spells them. Names stay in lower case, in which scopes are kept.
+func spelled(scope authz.Scope) string {
+	segments := strings.Split(scope.String(), "/")
+	for i, literal := range map[int]string{3: "resourceGroups", 5: "providers", 6: "Microsoft.KeyVault", 7: hsmType} {
+		if i < len(segments) && equalFold(segments[i], literal) {
+			segments[i] = literal
+		}
+	}
+	return strings.Join(segments, "/")
 }
 
 func orNull(text string) *string {

@@ -336,7 +336,7 @@ func readNetwork(o wire.Object) (*authz.NetworkRules, error) {
 	if !ok || err != nil {
 		return nil, err
 	}
-	n := &authz.NetworkRules{Bypass: authz.BypassAzureServices, DefaultAction: authz.AllowAddresses}
+	n := &authz.NetworkRules{Bypass: authz.BypassAzureServices}
 	bypass, err := choice(acls, "bypass", string(authz.BypassAzureServices), string(authz.BypassNone))
 	if err != nil {
 		return nil, err
@@ -348,9 +348,7 @@ func readNetwork(o wire.Object) (*authz.NetworkRules, error) {
 	if err != nil {
 		return nil, err
 	}
-	if action != "" {
-		n.DefaultAction = authz.NetworkAction(action)
-	}
+	n.DefaultAction = authz.NetworkAction(action)
 	if err := readIPRules(acls, n); err != nil {
 		return nil, err
 	}
@@ -364,6 +362,13 @@ func readNetwork(o wire.Object) (*authz.NetworkRules, error) {
 			return nil, err
 		}
 		n.VirtualNetworks = append(n.VirtualNetworks, id)
+	}
+	if n.DefaultAction == "" {
+		// Rules are for letting in, so whoever sends some means that nobody else gets in.
+		n.DefaultAction = authz.AllowAddresses
+		if len(n.IPRules)+len(n.VirtualNetworks) > 0 {
+			n.DefaultAction = authz.DenyAddresses
+		}
 	}
 	return n, nil
 }
