@@ -2,6 +2,7 @@ package resource
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/strongroom/strongroom/internal/authz"
@@ -32,8 +33,8 @@ func CheckRecord(key string, value []byte) (ok bool, err error) {
 	return true, err
 }
 
-// CheckReferences reports what does not fit together: a deleted vault that nothing will purge, a live one in no group, and a
-// role or an assignment that grants nothing.
+// CheckReferences reports what does not fit together: a deleted vault that nothing will purge, and a role or an assignment that
+// grants nothing.
 func (s *Service) CheckReferences(ctx context.Context, report func(key, problem string)) error {
 	for _, f := range []*family{&vaultFamily, &hsmFamily} {
 		vaults, err := s.all(ctx, f)
@@ -51,6 +52,11 @@ func (s *Service) CheckReferences(ctx context.Context, report func(key, problem 
 		if err != nil {
 			return err
 		}
+		told := false
+		report := func(key, problem string) {
+			told = true
+			report(key, problem)
+		}
 		for _, a := range state.assignments {
 			switch d := state.definition(a.RoleID); {
 			case a.Scope.Kind() == authz.NoScope:
@@ -61,6 +67,11 @@ func (s *Service) CheckReferences(ctx context.Context, report func(key, problem 
 				report(assignmentKey(a.ID), "assigns a role where it cannot be assigned")
 			}
 		}
+		if !told { // what follows says it again, without the key
+			for _, err := range state.roles.Ignored() {
+				report(generationKey, "counts something that grants nothing: "+err.Error())
+			}
+		}
 		return nil
 	})
 }
@@ -69,7 +80,7 @@ func (s *Service) CheckReferences(ctx context.Context, report func(key, problem 
 func (s *Service) checkVault(ctx context.Context, f *family, name string, report func(key, problem string)) error {
 	return s.db.View(ctx, func(r store.Reader) error {
 		v, err := s.load(r, f, name)
-		if err == ErrVaultNotFound {
+		if errors.Is(err, ErrVaultNotFound) {
 			return nil // purged meanwhile
 		}
 		if err != nil {

@@ -647,8 +647,16 @@ func (s *Service) FindVault(ctx context.Context, a Actor, name string) (v *Vault
 	return v, err
 }
 
-// AllVaults returns all vaults, deleted ones too, without those whose records do not open: for a check of the store.
-func (s *Service) AllVaults(ctx context.Context) ([]*Vault, error) { return s.all(ctx, &vaultFamily) }
+// AllVaults returns all vaults and managed HSMs, deleted ones too, without those whose records do not open: for a check of the
+// store.
+func (s *Service) AllVaults(ctx context.Context) ([]*Vault, error) {
+	vaults, err := s.all(ctx, &vaultFamily)
+	if err != nil {
+		return nil, err
+	}
+	hsms, err := s.all(ctx, &hsmFamily)
+	return append(vaults, hsms...), err
+}
 
 func (s *Service) all(ctx context.Context, f *family) (out []*Vault, err error) {
 	err = record.Each(ctx, s.db, f.prefix, store.PrefixEnd(f.prefix), func(error) {}, func(e store.Entry) {
