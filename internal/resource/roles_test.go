@@ -2,6 +2,7 @@ package resource
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/strongroom/strongroom/internal/authz"
 	"github.com/strongroom/strongroom/internal/store"
+	"github.com/strongroom/strongroom/internal/store/storetest"
 )
 
 // acts are all things that a caller can do in the management plane, each so that it would succeed for the owner. Those that change
@@ -418,6 +420,84 @@ func TestAnotherVaultByThen(t *testing.T) {
 	if _, err := b.GetDeletedVault(ctx, owner, "local", "vault"); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestRolesAndFaults changes assignments on a store that fails in every way it may. Whatever was answered, what the servers that made
+// the changes decide is what a server decides that reads everything anew.
+func TestRolesAndFaults(t *testing.T) {
+	t.Parallel()
+	b, ctx := newFullBench(t), t.Context()
+	servers := []*Service{b.Service, b.serve(t)}
+	rng := rand.New(rand.NewPCG(5, 5))
+	scopes := []authz.Scope{b.SubscriptionScope(), b.scope(t, vaultPath+"vault"), b.scope(t, vaultPath+"vault/secrets/s")}
+	ids := []string{guid(), guid(), guid()}
+	failed, changed := 0, 0
+	for range 300 {
+		i := rng.IntN(len(ids))
+		s := servers[rng.IntN(len(servers))]
+		b.faulty.SetPlan(storetest.Plan{Fail: 0.1, Unknown: 0.1, Lost: 0.1, Twice: 0.2})
+		var err error
+		if rng.IntN(2) == 0 {
+			_, _, err = s.PutRoleAssignment(ctx, owner, scopes[i], ids[i], AssignmentParams{
+				RoleDefinitionID: authz.RoleVaultSecretsUser, PrincipalID: otherID, PrincipalType: authz.ServicePrincipal,
+			})
+		} else {
+			_, err = s.DeleteRoleAssignment(ctx, owner, scopes[i], ids[i])
+		}
+		b.faulty.SetPlan(storetest.Plan{})
+		switch {
+		case errors.Is(err, storetest.ErrInjected):
+			failed++
+		case err != nil:
+			t.Fatal(err)
+		default:
+			changed++
+		}
+		fresh := b.serve(t)
+		for _, secret := range []string{"s", "t"} {
+			want, err := fresh.mayGet(ctx, "vault", secret, nobody)
+			must(t, err)
+			for _, s := range servers {
+				if got, err := s.mayGet(ctx, "vault", secret, nobody); got != want || err != nil {
+					t.Fatalf("%s: %v, %v, want %v", secret, got, err, want)
+				}
+			}
+		}
+	}
+	if failed < 20 || changed < 100 {
+		t.Errorf("%d failed and %d did not: the test tests little", failed, changed)
+	}
+	b.consistent(t)
+}
+
+// TestVaultWithoutScope: a vault in a group whose name no scope can have, from a release that allowed it, is open to its
+// administrators and to nobody else, whatever roles there are.
+func TestVaultWithoutScope(t *testing.T) {
+	t.Parallel()
+	b, ctx := newFullBench(t), t.Context()
+	b.assign(t, b.SubscriptionScope(), authz.RoleVaultAdministrator, otherID)
+	must(t, b.db.Update(ctx, func(tx store.Tx) error {
+		v := *must2(b.Service.load(tx, &vaultFamily, "vault"))
+		v.Name, v.ResourceGroup, v.Administrators = "odd", "gruppe ä", []string{thirdID}
+		return v.store(tx)
+	}))
+	for who, want := range map[string]bool{ownerID: false, otherID: false, thirdID: true} {
+		if ok, err := b.mayGet(ctx, "odd", "s", person(who)); ok != want || err != nil {
+			t.Errorf("%s: %v, %v", who, ok, err)
+		}
+	}
+	must(t, b.Bootstrap(ctx, "init", ownerID))
+	if list, err := b.ListVaults(ctx, owner, ""); err != nil || len(list) != 1 {
+		t.Errorf("the owner sees %d vaults, %v", len(list), err)
+	}
+	b.consistent(t)
+}
+
+func must2[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
 }
 
 // TestSpoiledRoles makes a role and an assignment unreadable: they grant nothing, and all others hold.
