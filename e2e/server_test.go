@@ -29,6 +29,7 @@ type status struct {
 	Domain           string `json:"domain"`
 	Port             string `json:"port"`
 	TenantID         string `json:"tenantId"`
+	SubscriptionID   string `json:"subscriptionId"`
 	IdentityEndpoint string `json:"identityEndpoint"`
 }
 
@@ -174,6 +175,7 @@ const (
 type credentials struct {
 	TenantID string `json:"tenantId"`
 	ClientID string `json:"clientId"`
+	ObjectID string `json:"objectId"`
 	Secret   string `json:"secret"`
 }
 
@@ -234,8 +236,11 @@ func (s *server) operations(t *testing.T, vault string) map[string]int {
 }
 
 // url is the address of a vault.
-func (s *server) url(vault string) string {
-	host := vault + ".vault." + s.status.Domain
+func (s *server) url(vault string) string { return s.urlOf(vault + ".vault") }
+
+// urlOf is the address of a service below the domain.
+func (s *server) urlOf(service string) string {
+	host := service + "." + s.status.Domain
 	if s.status.Port != "" {
 		host += ":" + s.status.Port
 	}
