@@ -57,7 +57,9 @@ const (
 
 func prepare(dir string) error {
 	for lock, tool := range map[string]string{
-		"clients/python/requirements.txt": "python", "clients/node/package-lock.json": "node",
+		"clients/python/requirements.txt":    "python",
+		"clients/python/requirements-az.txt": "az",
+		"clients/node/package-lock.json":     "node",
 	} {
 		if err := checkTool(tool, lock); err != nil {
 			return err

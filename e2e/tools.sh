@@ -24,15 +24,38 @@ need() {
 fresh() { [ "$(cat "$tools/$1/stamp" 2>/dev/null)" = "$(sum "$2")" ]; }
 sum() { sha256sum "$1" | cut -d' ' -f1; }
 
-python_clients() {
-	local lock=$clients/python/requirements.txt
-	if fresh python "$lock" && "$tools/python/bin/python" -c 'import azure.keyvault.keys, azure.keyvault.secrets'; then return; fi
+need_python() {
 	need "Python 3.11 or newer" "python3 -c 'import sys; assert sys.version_info >= (3, 11)'" python3
 	need "the Python module venv" "python3 -c 'import ensurepip, venv'" python3-venv
-	rm -rf "$tools/python"
-	python3 -m venv "$tools/python"
-	"$tools/python/bin/pip" install --quiet --no-input --require-hashes --only-binary :all: -r "$lock" </dev/null
-	sum "$lock" >"$tools/python/stamp"
+}
+
+# python_install TOOL LOCK makes a virtual environment from a lock file.
+python_install() {
+	local tool=$1 lock=$2
+	rm -rf "${tools:?}/$tool"
+	python3 -m venv "$tools/$tool"
+	"$tools/$tool/bin/pip" install --quiet --no-input --require-hashes --only-binary :all: -r "$lock" </dev/null
+	sum "$lock" >"$tools/$tool/stamp"
+}
+
+# installed TOOL LOCK MODULES: is TOOL there, from this lock file, and does its Python, which lies outside, still run?
+installed() { fresh "$1" "$2" && "$tools/$1/bin/python" -c "import $3"; }
+
+python_clients() {
+	local lock=$clients/python/requirements.txt
+	if installed python "$lock" azure.keyvault.keys,azure.mgmt.keyvault; then return; fi
+	need_python
+	python_install python "$lock"
+}
+
+# az has a virtual environment of its own: it pins other versions of the same clients. Its 150 packages take longer than all
+# the rest, so they are installed beside the rest.
+az_client() {
+	local lock=$clients/python/requirements-az.txt
+	if installed az "$lock" azure.cli.core; then return; fi
+	need_python
+	python_install az "$lock" &
+	az_installation=$!
 }
 
 node_clients() {
@@ -51,5 +74,8 @@ mkdir -p "$tools"
 need make 'command -v make' make
 need "a C compiler, for Go's race detector," 'command -v "${CC:-gcc}"' gcc libc6-dev
 need "OpenSSL 3's headers, for the build with the tag openssl," 'echo "#include <openssl/evp.h>" | "${CC:-gcc}" -E -' libssl-dev
+az_installation=
+az_client
 python_clients
 node_clients
+if [ -n "$az_installation" ]; then wait "$az_installation"; fi

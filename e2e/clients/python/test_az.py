@@ -1,0 +1,417 @@
+"""The real az, unmodified, as a person or a script uses it after `strongroom env --for az`.
+
+Each class is run as a program of its own, with its own AZURE_CONFIG_DIR. Within one, all commands run in one process by
+az's own entry, since starting it takes longer than most commands do. What a command prints and how it ends is what counts.
+
+E2E_CLOUD is the file that describes the cloud to az, E2E_TENANT the tenant; E2E_ADMINISTRATOR_ID, _SECRET, _CERTIFICATE and
+_OBJECT are the administrator's; E2E_STRANGER_ID and _SECRET those of an application without roles; E2E_MANAGED_OBJECT is the
+object id of the managed identity. The names of the vaults that are made here resolve.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import logging
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import unittest
+from contextlib import redirect_stderr, redirect_stdout
+
+from azure.cli.core import get_default_cli
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+TENANT = os.environ["E2E_TENANT"]
+ADMINISTRATOR = os.environ["E2E_ADMINISTRATOR_ID"]
+OBJECT = os.environ["E2E_ADMINISTRATOR_OBJECT"]
+STRANGER = os.environ["E2E_STRANGER_ID"]
+PLAINTEXT = "32 bytes of nobody else's affair"
+
+
+class Messages(logging.Handler):
+    """What az would print on stderr. It sets up no handlers of its own where there are some."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append(record.getMessage())
+
+
+MESSAGES = Messages()
+logging.getLogger().addHandler(MESSAGES)
+
+
+def invoke(line, *more):
+    """Runs one command, and returns its exit code, what it printed, and what it complained of."""
+    MESSAGES.lines.clear()
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            # A cli object keeps the cloud that was active when it was made.
+            code = get_default_cli().invoke(shlex.split(line) + list(more), out_file=out)
+    except SystemExit as end:
+        code = end.code
+    return code, out.getvalue(), "\n".join([*MESSAGES.lines, err.getvalue()])
+
+
+class Group(unittest.TestCase):
+    """One test method a class: the commands build on one another."""
+
+    maxDiff = None
+
+    def az(self, line, *more):
+        """Runs a command that has to succeed and returns what it printed, decoded."""
+        code, out, err = invoke(line, *more)
+        self.assertEqual(code, 0, f"az {line}: {err}")
+        return json.loads(out) if out.strip() else None
+
+    def refused(self, pattern, line, *more, code=1):
+        """Runs a command that has to fail, with that exit code and a complaint of that pattern."""
+        got, out, err = invoke(line, *more)
+        self.assertEqual(got, code, f"az {line}: {out} {err}")
+        self.assertRegex(err, pattern, line)
+        self.assertEqual(out.strip(), "", line)
+
+    def members(self, answer, names):
+        """The answer has exactly these members, as Azure's has."""
+        self.assertEqual(sorted(answer), sorted(names.split()))
+
+    def register(self):
+        self.az(f"cloud register --name Strongroom --cloud-config @{os.environ['E2E_CLOUD']}")
+        self.az("cloud set --name Strongroom")
+
+    def login(self, client=ADMINISTRATOR, secret=None, *more):
+        secret = secret or os.environ["E2E_ADMINISTRATOR_SECRET"]
+        return self.az(f"login --service-principal --tenant {TENANT} --username {client}", "--password", secret, *more)
+
+    def name(self, suffix):
+        return f"{type(self).__name__.lower()}-{suffix}"
+
+    def vault(self, suffix="vault", *flags):
+        """Makes a group and in it a vault in which the administrator may do everything."""
+        name = self.name(suffix)
+        self.az(f"group create -n {name} -l local")
+        vault = self.az(f"keyvault create -n {name} -g {name} -l local --retention-days 7", *flags)
+        self.az(
+            f"role assignment create --assignee-object-id {OBJECT} --assignee-principal-type ServicePrincipal "
+            f"--role 'Key Vault Administrator' --scope {vault['id']}"
+        )
+        return name, vault["id"]
+
+    def file(self, content=None):
+        """The path of a temporary file, which does not exist yet if it has no content."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = os.path.join(folder.name, "file")
+        if content is not None:
+            with open(path, "wb") as f:
+                f.write(content)
+        return path
+
+
+class Login(Group):
+    def test(self):
+        self.register()
+        cloud = self.az("cloud show")
+        self.assertEqual(cloud["name"], "Strongroom")
+        self.assertTrue(cloud["isActive"])
+        accounts = self.login()
+        self.assertEqual([a["tenantId"] for a in accounts], [TENANT])
+        self.members(accounts[0], "cloudName homeTenantId id isDefault managedByTenants name state tenantId user")
+        account = self.az("account show")
+        self.members(account, "environmentName homeTenantId id isDefault managedByTenants name state tenantId user")
+        self.assertEqual(account["user"], {"name": ADMINISTRATOR, "type": "servicePrincipal"})
+        self.assertEqual((account["environmentName"], account["state"]), ("Strongroom", "Enabled"))
+        self.assertEqual([a["id"] for a in self.az("account list")], [account["id"]])
+        self.assertIn("local", [where["name"] for where in self.az("account list-locations")])
+        token = self.az("account get-access-token")
+        self.members(token, "accessToken expiresOn expires_on subscription tenant tokenType")
+        self.assertIn("Microsoft.KeyVault", [p["namespace"] for p in self.az("provider list")])
+        self.az("logout")
+        self.refused("az login", "account show")
+        self.refused("AADSTS7000215", f"login --service-principal --tenant {TENANT} --username {ADMINISTRATOR} --password wrong")
+
+        self.az(
+            f"login --service-principal --tenant {TENANT} --username {ADMINISTRATOR} "
+            f"--certificate {os.environ['E2E_ADMINISTRATOR_CERTIFICATE']}"
+        )
+        self.az("group list")
+        self.az(
+            f"role assignment create --assignee-object-id {os.environ['E2E_MANAGED_OBJECT']} "
+            f"--assignee-principal-type ServicePrincipal --role Reader --scope /subscriptions/{account['id']}"
+        )
+        self.az("logout")
+
+        accounts = self.az("login --identity")
+        # The command as it is installed finds what its parts did here.
+        az = os.path.join(os.path.dirname(sys.executable), "az")
+        shown = subprocess.run([az, "account", "show"], check=True, capture_output=True, text=True).stdout
+        self.assertEqual(json.loads(shown)["id"], account["id"])
+        self.assertEqual(accounts[0]["user"]["type"], "servicePrincipal")
+        self.assertEqual(accounts[0]["user"]["assignedIdentityInfo"], "MSI")
+        self.az("keyvault list")
+        self.refused("AuthorizationFailed", "group create -n never -l local")
+
+
+VAULT_MEMBERS = "id location name properties resourceGroup systemData tags type"
+
+
+class Vaults(Group):
+    def test(self):
+        self.register()
+        self.login()
+        group, name = self.name("group"), self.name("rbac")
+        made = self.az(f"group create -n {group} -l local --tags a=b")
+        self.members(made, "id location managedBy name properties tags type")
+        self.assertEqual(made["properties"], {"provisioningState": "Succeeded"})
+        self.assertIn(group, [g["name"] for g in self.az("group list")])
+        self.assertEqual(self.az(f"group show -n {group}")["tags"], {"a": "b"})
+        self.assertIs(self.az(f"group exists -n {group}"), True)
+        self.assertIs(self.az("group exists -n nowhere"), False)
+        self.refused("ResourceGroupNotFound", "group show -n nowhere", code=3)
+        self.refused("ResourceGroupNotFound", "keyvault create -n vaults-never -g nowhere -l local", code=3)
+
+        vault = self.az(f"keyvault create -n {name} -g {group} -l local")
+        self.members(vault, VAULT_MEMBERS)
+        self.assertIs(vault["properties"]["enableRbacAuthorization"], True)
+        self.assertEqual(vault["properties"]["accessPolicies"], [])
+        self.assertIs(vault["properties"]["enableSoftDelete"], True)
+        self.assertEqual(vault["properties"]["softDeleteRetentionInDays"], 90)
+        self.assertEqual(vault["properties"]["sku"], {"family": "A", "name": "standard"})
+        self.assertEqual(vault["resourceGroup"], group)
+        self.refused("already exists|VaultAlreadyExists", f"keyvault create -n {name} -g {group} -l local")
+        self.assertEqual(self.az(f"keyvault show -n {name}"), vault)
+        self.assertIn(name, [v["name"] for v in self.az("keyvault list")])
+        self.assertEqual([v["name"] for v in self.az(f"keyvault list -g {group}")], [name])
+        self.refused("not found", "keyvault show -n vaults-nowhere")
+        self.assertEqual(self.az(f"keyvault update -n {name} --set tags.a=b")["tags"], {"a": "b"})
+        self.refused("RBAC|rbac", f"keyvault set-policy -n {name} --object-id {OBJECT} --secret-permissions get")
+
+        policy = self.name("policy")
+        vault = self.az(
+            f"keyvault create -n {policy} -g {group} -l local --enable-rbac-authorization false --retention-days 7"
+        )
+        # az looks up who it is, and gives whoever makes such a vault a policy.
+        self.assertEqual([p["objectId"] for p in vault["properties"]["accessPolicies"]], [OBJECT])
+        vault = self.az(
+            f"keyvault set-policy -n {policy} --object-id {OBJECT} --secret-permissions get list set delete --key-permissions all"
+        )
+        (entry,) = vault["properties"]["accessPolicies"]
+        self.assertEqual((entry["objectId"], entry["tenantId"]), (OBJECT, TENANT))
+        self.assertEqual(sorted(entry["permissions"]["secrets"]), ["delete", "get", "list", "set"])
+        self.az(f"keyvault secret set --vault-name {policy} -n s --value v")
+        vault = self.az(f"keyvault delete-policy -n {policy} --object-id {OBJECT}")
+        self.assertEqual(vault["properties"]["accessPolicies"], [])
+        self.refused("does not have secrets get permission", f"keyvault secret show --vault-name {policy} -n s")
+
+        rules = self.az(f"keyvault network-rule add -n {policy} --ip-address 10.0.0.0/24")["properties"]["networkAcls"]
+        self.assertEqual([r["value"] for r in rules["ipRules"]], ["10.0.0.0/24"])
+        self.assertEqual([r["value"] for r in self.az(f"keyvault network-rule list -n {policy}")["ipRules"]], ["10.0.0.0/24"])
+        self.az(f"keyvault update -n {policy} --default-action Deny")
+        self.refused("ForbiddenByFirewall|Client address is not authorized", f"keyvault secret list --vault-name {policy}")
+        vault = self.az(f"keyvault network-rule remove -n {policy} --ip-address 10.0.0.0/24")
+        self.assertEqual(vault["properties"]["networkAcls"]["ipRules"], [])
+
+        self.az(f"keyvault delete -n {policy}")
+        self.refused("not found", f"keyvault show -n {policy}")
+        deleted = self.az(f"keyvault show-deleted -n {policy}")
+        self.members(deleted, "id name properties systemData type")
+        self.assertIn(policy, [v["name"] for v in self.az("keyvault list-deleted --resource-type vault")])
+        self.assertEqual(self.az(f"keyvault recover -n {policy}")["name"], policy)
+        self.az(f"keyvault delete -n {policy}")
+        self.az(f"keyvault purge -n {policy}")
+        self.assertNotIn(policy, [v["name"] for v in self.az("keyvault list-deleted --resource-type vault")])
+
+        kept = self.name("kept")
+        self.az(f"keyvault create -n {kept} -g {group} -l local --enable-purge-protection true --retention-days 7")
+        self.az(f"keyvault delete -n {kept}")
+        self.refused("(?i)purge", f"keyvault purge -n {kept}")
+        self.refused("ResourceGroupNotEmpty", f"group delete -n {group} --yes")  # Azure would delete what is in it
+        self.az(f"keyvault delete -n {name}")
+        self.az(f"group delete -n {group} --yes")
+        self.assertIs(self.az(f"group exists -n {group}"), False)
+
+
+class Access(Group):
+    def test(self):
+        self.register()
+        self.login()
+        name, vault = self.vault()
+        self.az(f"keyvault secret set --vault-name {name} -n open --value v")
+        self.az(f"keyvault secret set --vault-name {name} -n closed --value v")
+        definition = self.az("role definition list --name 'Key Vault Secrets User'")[0]
+        self.members(
+            definition,
+            "assignableScopes createdBy createdOn description id name permissions roleName roleType systemData type updatedBy updatedOn",
+        )
+        subscription = vault.split("/resourceGroups")[0]
+        role = {
+            "Name": "Vault reader of access",
+            "Description": "Sees vaults",
+            "AssignableScopes": [subscription],
+            "Actions": ["Microsoft.KeyVault/vaults/read"],
+        }
+        custom = self.az("role definition create --role-definition", json.dumps(role))
+        self.assertEqual(custom["roleType"], "CustomRole")
+        self.assertIn(custom["name"], [d["name"] for d in self.az("role definition list --custom-role-only true")])
+
+        assigned = self.az(
+            f"role assignment create --assignee {STRANGER} --role 'Key Vault Secrets User' --scope {vault}/secrets/open"
+        )
+        self.assertEqual(assigned["scope"], f"{vault}/secrets/open")
+        self.assertTrue(assigned["roleDefinitionId"].endswith(definition["name"]))
+        self.az(f"role assignment create --assignee {STRANGER} --role 'Vault reader of access' --scope {vault}")
+        listed = self.az(f"role assignment list --scope {vault}")
+        self.assertEqual(sorted(a["roleDefinitionName"] for a in listed), ["Key Vault Administrator", "Vault reader of access"])
+
+        self.login(STRANGER, os.environ["E2E_STRANGER_SECRET"])
+        self.assertEqual(self.az(f"keyvault show -n {name}")["id"], vault)
+        self.assertEqual(self.az(f"keyvault secret show --vault-name {name} -n open")["value"], "v")
+        self.refused(
+            r"Caller is not authorized to perform action on resource\.(.|\n)*ForbiddenByRbac",
+            f"keyvault secret show --vault-name {name} -n closed",
+        )
+        self.refused("ForbiddenByRbac", f"keyvault key create --vault-name {name} -n k --kty EC")
+        self.refused(
+            "does not have authorization to perform action 'Microsoft.KeyVault/vaults/delete' over scope",
+            f"keyvault delete -n {name} -g {name}",
+        )
+
+        self.login()
+        self.az(f"role assignment delete --assignee {STRANGER} --role 'Key Vault Secrets User' --scope {vault}/secrets/open")
+        self.az(f"role assignment delete --assignee {STRANGER} --role 'Vault reader of access' --scope {vault}")
+        self.az("role definition delete --name 'Vault reader of access'")
+        self.login(STRANGER, os.environ["E2E_STRANGER_SECRET"], "--allow-no-subscriptions")
+        self.refused("ForbiddenByRbac", f"keyvault secret show --vault-name {name} -n open")
+
+
+class Secrets(Group):
+    def test(self):
+        self.register()
+        self.login()
+        name, _ = self.vault()
+        of = f"--vault-name {name} -n s"
+        made = self.az(f"keyvault secret set {of} --value one --description text/plain --tags a=b")
+        self.members(made, "attributes contentType id kid managed name tags value")
+        self.members(made["attributes"], "created enabled expires notBefore recoverableDays recoveryLevel updated")
+        self.assertEqual((made["value"], made["contentType"], made["tags"]["a"]), ("one", "text/plain", "b"))
+        self.az(f"keyvault secret set {of} --file {self.file(b'two')} --encoding utf-8")
+        self.assertEqual(self.az(f"keyvault secret show {of}")["value"], "two")
+        first = made["id"].rsplit("/", 1)[1]
+        self.assertEqual(self.az(f"keyvault secret show {of} --version {first}"), made)
+        listed = self.az(f"keyvault secret list --vault-name {name}")
+        self.assertEqual([s["name"] for s in listed], ["s"])
+        self.members(listed[0], "attributes contentType id managed name tags")
+        self.assertEqual(len(self.az(f"keyvault secret list-versions {of}")), 2)
+        self.az(f"keyvault secret set-attributes {of} --enabled false")
+        self.refused("SecretDisabled", f"keyvault secret show {of}")
+        self.az(f"keyvault secret set-attributes {of} --enabled true")
+        self.refused("SecretNotFound", f"keyvault secret show --vault-name {name} -n nowhere", code=3)
+
+        download, backup = self.file(), self.file()
+        self.az(f"keyvault secret download {of} -f {download}")
+        with open(download, encoding="utf-8") as f:
+            self.assertEqual(f.read(), "two")
+        self.az(f"keyvault secret backup {of} -f {backup}")
+        self.az(f"keyvault secret delete {of}")
+        self.assertEqual([s["name"] for s in self.az(f"keyvault secret list-deleted --vault-name {name}")], ["s"])
+        self.assertEqual(self.az(f"keyvault secret show-deleted {of}")["name"], "s")
+        self.refused("ObjectIsDeletedButRecoverable", f"keyvault secret set {of} --value three")
+        self.az(f"keyvault secret recover {of}")
+        self.az(f"keyvault secret delete {of}")
+        self.az(f"keyvault secret purge {of}")
+        self.az(f"keyvault secret restore --vault-name {name} -f {backup}")
+        self.assertEqual(self.az(f"keyvault secret show {of}")["value"], "two")
+
+
+class Keys(Group):
+    def test(self):
+        self.register()
+        self.login()
+        name, _ = self.vault("vault", "--sku", "premium")
+        of = f"--vault-name {name} -n"
+        made = self.az(f"keyvault key create {of} rsa --kty RSA --size 2048 --tags a=b")
+        self.members(made, "attributes key managed releasePolicy tags")
+        self.assertEqual(made["key"]["kty"], "RSA")
+        self.assertEqual(self.az(f"keyvault key show {of} rsa"), made)
+        self.assertEqual(self.az(f"keyvault key create {of} hsm --protection hsm --kty EC --curve P-384")["key"]["kty"], "EC-HSM")
+        self.az(f"keyvault key create {of} ec --kty EC --curve P-256")
+        pem = rsa.generate_private_key(65537, 2048).private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        imported = self.az(f"keyvault key import {of} imported --pem-file {self.file(pem)}")
+        self.assertEqual(imported["key"]["kty"], "RSA")
+        listed = self.az(f"keyvault key list --vault-name {name}")
+        self.assertEqual(sorted(k["name"] for k in listed), ["ec", "hsm", "imported", "rsa"])
+        self.members(listed[0], "attributes keySize kid managed name releasePolicy tags")
+
+        sealed = self.az(f"keyvault key encrypt {of} rsa --algorithm RSA-OAEP-256 --data-type plaintext --value", PLAINTEXT)
+        self.members(sealed, "aad algorithm iv kid result tag")
+        opened = self.az(
+            f"keyvault key decrypt {of} rsa --algorithm RSA-OAEP-256 --data-type plaintext --value {sealed['result']}"
+        )
+        self.assertEqual(opened["result"], PLAINTEXT)
+        digest = base64.b64encode(hashlib.sha256(PLAINTEXT.encode()).digest()).decode()
+        signed = self.az(f"keyvault key sign {of} ec --algorithm ES256 --digest {digest}")
+        self.assertEqual(signed["algorithm"], "ES256")
+        verified = self.az(f"keyvault key verify {of} ec --algorithm ES256 --digest {digest} --signature {signed['signature']}")
+        self.assertIs(verified["isValid"], True)
+        wrong = base64.b64encode(bytes(32)).decode()
+        verified = self.az(f"keyvault key verify {of} ec --algorithm ES256 --digest {wrong} --signature {signed['signature']}")
+        self.assertIs(verified["isValid"], False)
+
+        policy = json.dumps({
+            "lifetimeActions": [{"trigger": {"timeAfterCreate": "P30D"}, "action": {"type": "Rotate"}}],
+            "attributes": {"expiryTime": "P90D"},
+        })
+        self.az(f"keyvault key rotation-policy update {of} rsa --value", policy)
+        stored = self.az(f"keyvault key rotation-policy show {of} rsa")
+        self.assertEqual(stored["expiresIn"], "P90D")
+        self.assertNotEqual(self.az(f"keyvault key rotate {of} rsa")["key"]["kid"], made["key"]["kid"])
+        self.assertEqual(len(self.az(f"keyvault key list-versions {of} rsa")), 2)
+        self.assertIs(self.az(f"keyvault key set-attributes {of} rsa --enabled false")["attributes"]["enabled"], False)
+        self.refused("KeyNotFound", f"keyvault key show {of} nowhere", code=3)
+
+        public, backup = self.file(), self.file()
+        self.az(f"keyvault key download {of} ec -f {public}")
+        with open(public, "rb") as f:
+            self.assertEqual(serialization.load_pem_public_key(f.read()).curve.name, "secp256r1")
+        self.az(f"keyvault key backup {of} ec -f {backup}")
+        self.az(f"keyvault key delete {of} ec")
+        self.assertEqual([k["name"] for k in self.az(f"keyvault key list-deleted --vault-name {name}")], ["ec"])
+        self.az(f"keyvault key show-deleted {of} ec")
+        self.az(f"keyvault key recover {of} ec")
+        self.az(f"keyvault key delete {of} ec")
+        self.az(f"keyvault key purge {of} ec")
+        self.az(f"keyvault key restore --vault-name {name} -f {backup}")
+        self.assertEqual(self.az(f"keyvault key show {of} ec")["key"]["crv"], "P-256")
+
+
+class HSMs(Group):
+    def test(self):
+        self.register()
+        self.login()
+        group, name = self.name("group"), self.name("hsm")
+        self.az(f"group create -n {group} -l local")
+        self.assertIs(self.az(f"keyvault check-name -n {name}")["nameAvailable"], True)
+        made = self.az(f"keyvault create --hsm-name {name} -g {group} -l local --administrators {OBJECT} --retention-days 7")
+        self.members(made, "id location name properties resourceGroup sku systemData tags type identity")
+        self.assertEqual(made["properties"]["initialAdminObjectIds"], [OBJECT])
+        self.assertEqual(made["properties"]["provisioningState"], "Succeeded")
+        taken = self.az(f"keyvault check-name -n {name}")
+        self.assertEqual((taken["nameAvailable"], taken["reason"]), (False, "AlreadyExists"))
+        self.assertEqual(self.az(f"keyvault show --hsm-name {name}")["id"], made["id"])
+        self.assertIn(name, [h["name"] for h in self.az("keyvault list --resource-type hsm")])
+        self.az(f"keyvault delete --hsm-name {name}")
+        self.assertIn(name, [h["name"] for h in self.az("keyvault list-deleted --resource-type hsm")])
+        self.az(f"keyvault purge --hsm-name {name}")
+
+
+if __name__ == "__main__":
+    unittest.main()
