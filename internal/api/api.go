@@ -36,6 +36,10 @@ type Config struct {
 	Service  *keyvault.Service
 	Verifier *identity.Verifier
 
+	// OtherPlane are the audiences of the management plane, which open no vault even if an outside issuer is trusted for both.
+	// Nil is none.
+	OtherPlane *identity.Audiences
+
 	// Suffixes are the host names below which vaults live ("vault.localhost"), in lower case. The first label in front of
 	// one is the vault's name.
 	Suffixes []string
@@ -154,6 +158,10 @@ func (q *request) serve() (response, error) {
 	var err error
 	if q.caller, err = wire.Authenticate(q.ctx, q.h.cfg.Verifier, q.r); err != nil {
 		return response{}, err
+	}
+	if q.h.cfg.OtherPlane.Contains(q.caller.Audience) {
+		return response{}, &identity.TokenError{Code: identity.CodeAudience,
+			Message: "Invalid audience. Expected https://" + q.suffix + ", found one of the management plane."}
 	}
 	q.outcome.Caller, q.outcome.Operation = q.caller, unrecognized
 

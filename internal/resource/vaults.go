@@ -111,6 +111,9 @@ func (p *PutVaultParams) settings() settings {
 
 func (s *Service) put(ctx context.Context, a Actor, f *family, group, name string, in settings) (v *Vault, created bool, err error) {
 	scope, err := s.scope(f, group, name)
+	if err == nil {
+		err = s.checkPolicies(in.AccessPolicies)
+	}
 	if err != nil {
 		return nil, false, err
 	}
@@ -339,8 +342,19 @@ func (s *Service) PatchVault(ctx context.Context, a Actor, group, name string, p
 	return s.patch(ctx, a, &vaultFamily, group, name, settings{PatchVaultParams: p})
 }
 
+// checkPolicies bounds access policies before a transaction is held for them: nobody else can write meanwhile.
+func (s *Service) checkPolicies(list []authz.AccessPolicy) error {
+	if _, err := authz.CompileAccessPolicies(s.TenantID(), list); err != nil {
+		return invalidText("accessPolicies", err)
+	}
+	return nil
+}
+
 func (s *Service) patch(ctx context.Context, a Actor, f *family, group, name string, in settings) (v *Vault, err error) {
 	scope, err := s.scope(f, group, name)
+	if err == nil {
+		err = s.checkPolicies(in.AccessPolicies)
+	}
 	if err != nil {
 		return nil, err
 	}

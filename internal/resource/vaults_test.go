@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -414,5 +415,26 @@ func TestAtOnce(t *testing.T) {
 			must(t, err)
 			must(t, b.PurgeVault(ctx, owner, "local", "vault"))
 		}
+	}
+}
+
+// TestPoliciesBeforeTransaction: a list that is too long is refused before anything waits for it, since only one can write at
+// a time.
+func TestPoliciesBeforeTransaction(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	b.vault(t, "vault")
+	verbs := make([]string, 100_000)
+	for i := range verbs {
+		verbs[i] = strconv.Itoa(i)
+	}
+	before := len(b.lines(t, "VaultPatch")) + len(b.lines(t, "VaultPut"))
+	long := []authz.AccessPolicy{{TenantID: tenant, ObjectID: otherID, Keys: verbs}}
+	_, err := b.PatchVault(ctx, owner, "g", "vault", PatchVaultParams{AccessPolicies: long})
+	wantKind(t, err, InvalidProperty)
+	_, _, err = b.PutVault(ctx, owner, "g", "vault", PutVaultParams{Location: "here", AccessPolicies: long})
+	wantKind(t, err, InvalidProperty)
+	if n := len(b.lines(t, "VaultPatch")) + len(b.lines(t, "VaultPut")); n != before {
+		t.Error("something was announced")
 	}
 }

@@ -60,7 +60,7 @@ func newOutsideIssuer(t *testing.T) *outsideIssuer {
 
 // config is the issuer's entry in the configuration.
 func (o *outsideIssuer) config(more string) string {
-	return fmt.Sprintf("{issuer: '%s', audiences: [strongroom], ca: '%s'%s}", o.url, o.caFile, more)
+	return fmt.Sprintf("{issuer: '%s', audiences: [strongroom, 'https://management.localhost'], ca: '%s'%s}", o.url, o.caFile, more)
 }
 
 func (o *outsideIssuer) token(t *testing.T, c claims) string {
@@ -125,6 +125,8 @@ func TestOutsidePrincipals(t *testing.T) {
 	tryAll(t, s, []attempt{
 		{"the administrator", a, claims{"sub": subject}, http.StatusOK},
 		{"a member of the group", a, claims{"groups": []string{"others", "admins"}}, http.StatusOK},
+		{"the administrator, with a token for the management plane", a, claims{"sub": subject, "aud": "https://management.localhost"},
+			http.StatusUnauthorized},
 		{"nobody", a, nil, http.StatusForbidden},
 		{"the same subject at another issuer", b, claims{"sub": subject}, http.StatusForbidden},
 		{"the same group at another issuer", b, claims{"groups": []string{"admins"}}, http.StatusForbidden},

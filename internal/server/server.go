@@ -74,6 +74,7 @@ func Open(ctx context.Context, cfg *Config, opts Options) (_ *Server, err error)
 	s.api = api.New(api.Config{
 		Service:     s.vaults,
 		Verifier:    s.verifier,
+		OtherPlane:  s.managementAudiences(),
 		Suffixes:    cfg.suffixes(),
 		Authority:   s.authorityURL,
 		Region:      cfg.Region,
@@ -94,7 +95,7 @@ func Open(ctx context.Context, cfg *Config, opts Options) (_ *Server, err error)
 // openManagement makes the management plane. It has a verifier of its own: a token for the vaults is none for it, and the
 // other way round.
 func (s *Server) openManagement() error {
-	audiences := identity.NewAudiences(s.managementHosts(), managementAudiences)
+	audiences := s.managementAudiences()
 	verifier, err := identity.NewVerifier(identity.VerifierConfig{Authority: s.authority, Audiences: audiences, External: s.external})
 	if err != nil {
 		return err
@@ -113,6 +114,10 @@ func (s *Server) openManagement() error {
 		Now:         s.now,
 	})
 	return nil
+}
+
+func (s *Server) managementAudiences() *identity.Audiences {
+	return identity.NewAudiences(s.managementHosts(), managementAudiences)
 }
 
 // managementHosts are the hosts whose tokens the management plane accepts. It answers the directory's questions, too.
