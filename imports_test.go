@@ -43,9 +43,10 @@ func allowedImports() map[string][]string {
 		"internal/admin": {},
 
 		// Who asks: each speaks one wire. wire tells errors of the store from others; api audits what never reaches keyvault.
-		"internal/api": {"internal/audit", "internal/identity", "internal/keyvault", "internal/wire"},
+		"internal/api": {"internal/admission", "internal/audit", "internal/identity", "internal/keyvault", "internal/wire"},
 		"internal/arm": {
-			"internal/audit", "internal/authz", "internal/identity", "internal/keyvault", "internal/resource", "internal/wire",
+			"internal/admission", "internal/audit", "internal/authz", "internal/identity", "internal/keyvault", "internal/resource",
+			"internal/wire",
 		},
 		"internal/sts":           {"internal/identity"},
 		"internal/wire":          {"internal/audit", "internal/identity", "internal/store"},
@@ -54,14 +55,15 @@ func allowedImports() map[string][]string {
 
 		// What it means: the only door to an object.
 		"internal/keyvault": {
-			"internal/audit", "internal/authz", "internal/hsm", "internal/identity", "internal/keywrap", "internal/record",
-			"internal/release", "internal/resource", "internal/seal", "internal/store",
+			"internal/admission", "internal/audit", "internal/authz", "internal/hsm", "internal/identity", "internal/keywrap",
+			"internal/record", "internal/release", "internal/resource", "internal/seal", "internal/store",
 		},
 		"internal/resource": {
 			"internal/audit", "internal/authz", "internal/identity", "internal/record", "internal/seal", "internal/store",
 		},
 
 		// How it is done.
+		"internal/admission":   {},
 		"internal/identity":    {"internal/store"},
 		"internal/authz":       {},
 		"internal/hsm":         {"internal/keywrap", "internal/pkcs8"}, // and hsm/openssl with that tag

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/strongroom/strongroom/internal/wire"
+	"github.com/strongroom/strongroom/internal/admission"
 )
 
 // Bounds of the operations that hold a whole backup in memory.
@@ -18,13 +18,13 @@ const (
 // principal cannot take all of them, however slowly it sends or reads.
 type bulk struct {
 	places     chan struct{}
-	principals *wire.Admission
+	principals *admission.Bound
 }
 
 func newBulk() *bulk {
 	return &bulk{
 		places:     make(chan struct{}, bulkPlaces),
-		principals: wire.NewAdmission(bulkPerPrincipal),
+		principals: admission.New(bulkPerPrincipal),
 	}
 }
 
@@ -40,7 +40,7 @@ func (b *bulk) enter(ctx context.Context, principal string) (release func(), err
 	case b.places <- struct{}{}:
 		return func() { <-b.places; leave() }, nil
 	case <-timer.C:
-		err = wire.ErrThrottled
+		err = admission.ErrThrottled
 	case <-ctx.Done():
 		err = ctx.Err()
 	}

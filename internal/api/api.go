@@ -19,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/strongroom/strongroom/internal/admission"
 	"github.com/strongroom/strongroom/internal/audit"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
@@ -65,7 +66,7 @@ type Config struct {
 // A Handler answers the requests to vaults' hosts. It is safe for concurrent use.
 type Handler struct {
 	cfg       Config
-	admission *wire.Admission
+	admission *admission.Bound
 	region    []string // header value
 	bulk      *bulk
 }
@@ -75,7 +76,7 @@ func New(cfg Config) *Handler {
 	return &Handler{
 		cfg:       cfg,
 		region:    []string{cfg.Region},
-		admission: wire.NewAdmission(cfg.MaxInFlight),
+		admission: admission.New(cfg.MaxInFlight),
 		bulk:      newBulk(),
 	}
 }
@@ -99,8 +100,6 @@ type request struct {
 
 	releases []func() // places that are held until the answer has been written, however slowly it is read
 }
-
-func (q *request) principal() string { return q.caller.TenantID + "/" + q.caller.ObjectID }
 
 // hold takes a place, until the answer has been written.
 func (q *request) hold(release func(), err error) error {
@@ -165,7 +164,7 @@ func (q *request) serve() (response, error) {
 	}
 	q.outcome.Caller, q.outcome.Operation = q.caller, unrecognized
 
-	if err := q.hold(q.h.admission.Enter(q.principal())); err != nil {
+	if err := q.hold(q.h.admission.Enter(q.caller.Principal())); err != nil {
 		return response{}, err
 	}
 

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/strongroom/strongroom/internal/admission"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
 	"github.com/strongroom/strongroom/internal/wire"
@@ -68,7 +69,7 @@ func onWire(err error) *wireError {
 	switch {
 	case errors.Is(err, wire.ErrNoToken):
 		return errUnauthorized
-	case errors.Is(err, wire.ErrThrottled):
+	case errors.Is(err, admission.ErrThrottled):
 		return errThrottled
 	case errors.As(err, &answer):
 		return answer

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/strongroom/strongroom/internal/admission"
 	"github.com/strongroom/strongroom/internal/keyvault"
 	"github.com/strongroom/strongroom/internal/wire"
 )
@@ -28,13 +29,13 @@ func TestBulk(t *testing.T) {
 		}
 		first := enter("a")
 		enter("a")
-		if _, err := b.enter(t.Context(), "a"); !errors.Is(err, wire.ErrThrottled) {
+		if _, err := b.enter(t.Context(), "a"); !errors.Is(err, admission.ErrThrottled) {
 			t.Errorf("a third place for one principal: %v", err)
 		}
 		enter("b")
 		enter("b")
 		began := time.Now()
-		if _, err := b.enter(t.Context(), "c"); !errors.Is(err, wire.ErrThrottled) || time.Since(began) != bulkWait {
+		if _, err := b.enter(t.Context(), "c"); !errors.Is(err, admission.ErrThrottled) || time.Since(began) != bulkWait {
 			t.Errorf("a fifth place: %v after %v", err, time.Since(began))
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -50,7 +51,7 @@ func TestBulk(t *testing.T) {
 		synctest.Wait()
 		// Who waited in vain twice and then got a place has one more left, and no two.
 		first, err1 := b.principals.Enter("c")
-		if _, err2 := b.principals.Enter("c"); err1 != nil || !errors.Is(err2, wire.ErrThrottled) {
+		if _, err2 := b.principals.Enter("c"); err1 != nil || !errors.Is(err2, admission.ErrThrottled) {
 			t.Errorf("after two waits in vain: %v, then %v", err1, err2)
 		}
 		first()
@@ -90,7 +91,7 @@ func TestOutcomeNotRecorded(t *testing.T) {
 		{http.MethodPost, "/keys/n//decrypt", nil, "nothing is done without a record"},
 		{http.MethodPost, "/keys/n/v/release", nil, "nothing is done without a record"},
 		{http.MethodPost, "/rng", nil, "nothing is done without a record"},
-		{http.MethodPut, "/secrets/n", wire.ErrThrottled, "nothing is done without a record"},
+		{http.MethodPut, "/secrets/n", admission.ErrThrottled, "nothing is done without a record"},
 	} {
 		w := httptest.NewRecorder()
 		r := httptest.NewRequest(c.method, "/", nil)

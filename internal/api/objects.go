@@ -170,7 +170,7 @@ func (q *request) enterBulk() error {
 	if err := q.h.cfg.Service.Authorize(q.ctx, q.caller, q.vault, q.route.Operation, q.params.name); err != nil {
 		return err
 	}
-	return q.hold(q.h.bulk.enter(q.ctx, q.principal()))
+	return q.hold(q.h.bulk.enter(q.ctx, q.caller.Principal()))
 }
 
 // backedUp handles the backup of an object.

@@ -21,6 +21,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/strongroom/strongroom/internal/admission"
 	"github.com/strongroom/strongroom/internal/audit"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
@@ -72,7 +73,7 @@ var _ Directory = (*identity.Directory)(nil)
 // A Handler answers the requests to management.<domain>. It is safe for concurrent use.
 type Handler struct {
 	cfg       Config
-	admission *wire.Admission
+	admission *admission.Bound
 	host      string
 }
 
@@ -80,7 +81,7 @@ type Handler struct {
 func New(cfg Config) *Handler {
 	return &Handler{
 		cfg:       cfg,
-		admission: wire.NewAdmission(cfg.MaxInFlight),
+		admission: admission.New(cfg.MaxInFlight),
 		host:      "management." + strings.ToLower(cfg.Domain),
 	}
 }
@@ -196,7 +197,7 @@ func (q *request) authenticate(release *func()) (err error) {
 			Message: sprintf("Invalid audience. Expected https://%s, found: %s.", q.h.host, clip(q.caller.Audience))}
 	}
 	q.outcome.Caller = q.caller
-	leave, err := q.h.admission.Enter(q.caller.TenantID + "/" + q.caller.ObjectID)
+	leave, err := q.h.admission.Enter(q.caller.Principal())
 	if err == nil {
 		*release = leave
 	}

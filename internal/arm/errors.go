@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/strongroom/strongroom/internal/admission"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
 	"github.com/strongroom/strongroom/internal/resource"
@@ -92,7 +93,7 @@ func onWire(err error) *wireError {
 	switch {
 	case errors.Is(err, wire.ErrNoToken):
 		return errNoToken
-	case errors.Is(err, wire.ErrThrottled):
+	case errors.Is(err, admission.ErrThrottled):
 		return errThrottled
 	case errors.As(err, &answered):
 		return answered

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/strongroom/strongroom/internal/admission"
 	"github.com/strongroom/strongroom/internal/authz"
 	"github.com/strongroom/strongroom/internal/keyvault"
 	"github.com/strongroom/strongroom/internal/resource"
@@ -240,7 +241,7 @@ func TestOutcomeNotRecorded(t *testing.T) {
 		want         string
 	}{
 		{"PUT", "/subscriptions/s/resourceGroups/g", nil, wire.OutcomeNotRecorded},
-		{"PUT", "/subscriptions/s/resourceGroups/g", wire.ErrThrottled, wire.NotRecorded},
+		{"PUT", "/subscriptions/s/resourceGroups/g", admission.ErrThrottled, wire.NotRecorded},
 		{"GET", "/subscriptions/s/resourceGroups/g", nil, wire.NotRecorded},
 		{"POST", "/subscriptions/s/providers/Microsoft.KeyVault/checkNameAvailability", nil, wire.NotRecorded},
 		{"POST", "/subscriptions/s/providers/Microsoft.KeyVault/locations/l/deletedVaults/v/purge", nil, wire.OutcomeNotRecorded},

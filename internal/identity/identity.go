@@ -40,6 +40,9 @@ type Caller struct {
 	Expires      time.Time
 }
 
+// Principal names the principal among those of all tenants.
+func (c *Caller) Principal() string { return c.TenantID + "/" + c.ObjectID }
+
 // MaxGroups bounds the groups taken from a token; a token with more is refused, since dropping some would change what
 // its bearer may do.
 const MaxGroups = 256

@@ -38,6 +38,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/strongroom/strongroom/internal/admission"
 	"github.com/strongroom/strongroom/internal/audit"
 	"github.com/strongroom/strongroom/internal/authz"
 	"github.com/strongroom/strongroom/internal/hsm"
@@ -68,7 +69,7 @@ type Service struct {
 	hsm       hsm.Provider
 	now       func() time.Time
 
-	making   making
+	making   *admission.Bound
 	release  ReleaseConfig
 	releaser atomic.Pointer[release.Signer] // nil until it is needed
 
@@ -88,7 +89,7 @@ func New(cfg Config) *Service {
 		backup:    cfg.Resources.BackupKey(),
 		hsm:       cfg.HSM,
 		release:   cfg.Release,
-		making:    making{inFlight: make(map[string]int)},
+		making:    admission.New(makingPerPrincipal),
 		now:       cfg.Now,
 		objects:   seal.NewCache[objectRecord](8 << 20),
 		versions:  seal.NewCache[versionRecord](8 << 20),
