@@ -64,13 +64,14 @@ func allowedImports() map[string][]string {
 
 		// How it is done.
 		"internal/admission":   {},
-		"internal/identity":    {"internal/store"},
+		"internal/fetch":       {},
+		"internal/identity":    {"internal/fetch", "internal/store"},
 		"internal/authz":       {},
 		"internal/hsm":         {"internal/keywrap", "internal/pkcs8"}, // and hsm/openssl with that tag
 		"internal/hsm/hsmtest": {"internal/hsm", "internal/keywrap"},
 		"internal/keywrap":     {},
 		"internal/pkcs8":       {},
-		"internal/release":     {"internal/keywrap"}, // whom keys are wrapped for
+		"internal/release":     {"internal/fetch", "internal/keywrap"}, // whom keys are wrapped for
 		"internal/pki":         {"internal/store"},
 		"internal/audit":       {},
 		"internal/record":      {"internal/seal", "internal/store"},

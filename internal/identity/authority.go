@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -70,9 +71,9 @@ func NewAuthority(ctx context.Context, dir *Directory, cfg AuthorityConfig) (*Au
 	if cfg.KeyBits == 0 {
 		cfg.KeyBits = minRSABits
 	}
-	cfg.TokenLifetime = orDefault(cfg.TokenLifetime, DefaultTokenLifetime)
-	cfg.RotationPeriod = orDefault(cfg.RotationPeriod, DefaultRotationPeriod)
-	cfg.PublishAhead = orDefault(cfg.PublishAhead, DefaultPublishAhead)
+	cfg.TokenLifetime = cmp.Or(cfg.TokenLifetime, DefaultTokenLifetime)
+	cfg.RotationPeriod = cmp.Or(cfg.RotationPeriod, DefaultRotationPeriod)
+	cfg.PublishAhead = cmp.Or(cfg.PublishAhead, DefaultPublishAhead)
 	cfg.LoginHost = strings.ToLower(cfg.LoginHost)
 	switch {
 	case !validHost(cfg.LoginHost):
@@ -86,13 +87,6 @@ func NewAuthority(ctx context.Context, dir *Directory, cfg AuthorityConfig) (*Au
 	}
 	a := &Authority{dir: dir, cfg: cfg, parsed: make(map[string]*rsa.PrivateKey)}
 	return a, a.Tick(ctx, dir.now())
-}
-
-func orDefault(d, otherwise time.Duration) time.Duration {
-	if d == 0 {
-		return otherwise
-	}
-	return d
 }
 
 // LoginHost returns the central host of the token service.

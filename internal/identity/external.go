@@ -1,24 +1,24 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/strongroom/strongroom/internal/fetch"
 )
 
 // Bounds of what is fetched from an outside issuer.
@@ -26,7 +26,6 @@ const (
 	maxDiscovery     = 256 << 10
 	maxKeySet        = 1 << 20
 	maxKeys          = 200
-	maxIssuerHeader  = 64 << 10
 	issuerRedirects  = 3
 	defaultKeysTTL   = time.Hour
 	defaultMaxStale  = 24 * time.Hour
@@ -62,21 +61,10 @@ type ExternalIssuer struct {
 	cfg        ExternalIssuerConfig
 	algorithms []jose.SignatureAlgorithm
 	client     *http.Client
-
-	mu        sync.Mutex // guards the four below
-	keys      *keySet    // the last good set
-	attempted time.Time  // start of the last fetch, whatever came of it
-	running   *fetch     // the fetch under way, if any
-	failed    error      // of the last fetch
+	keys       fetch.Latest[keySet]
 }
 
-// A fetch is one attempt to get the key set; done is closed when it has ended.
-type fetch struct{ done chan struct{} }
-
-type keySet struct {
-	fetched time.Time
-	byID    map[string][]jose.JSONWebKey
-}
+type keySet struct{ byID map[string][]jose.JSONWebKey }
 
 // NewExternalIssuer checks the configuration. It does not contact the issuer; the first token does.
 func NewExternalIssuer(cfg ExternalIssuerConfig) (*ExternalIssuer, error) {
@@ -90,11 +78,11 @@ func NewExternalIssuer(cfg ExternalIssuerConfig) (*ExternalIssuer, error) {
 	if min(cfg.KeysTTL, cfg.MaxStale, cfg.RefreshEvery, cfg.Timeout, cfg.MaxLifetime) < 0 {
 		return nil, errorf(Invalid, "the times of an issuer must not be negative")
 	}
-	cfg.KeysTTL = orDefault(cfg.KeysTTL, defaultKeysTTL)
-	cfg.MaxStale = orDefault(cfg.MaxStale, defaultMaxStale)
-	cfg.RefreshEvery = orDefault(cfg.RefreshEvery, defaultRefresh)
-	cfg.Timeout = orDefault(cfg.Timeout, defaultFetchTime)
-	cfg.MaxLifetime = orDefault(cfg.MaxLifetime, defaultMaxLife)
+	cfg.KeysTTL = cmp.Or(cfg.KeysTTL, defaultKeysTTL)
+	cfg.MaxStale = cmp.Or(cfg.MaxStale, defaultMaxStale)
+	cfg.RefreshEvery = cmp.Or(cfg.RefreshEvery, defaultRefresh)
+	cfg.Timeout = cmp.Or(cfg.Timeout, defaultFetchTime)
+	cfg.MaxLifetime = cmp.Or(cfg.MaxLifetime, defaultMaxLife)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -103,6 +91,7 @@ func NewExternalIssuer(cfg ExternalIssuerConfig) (*ExternalIssuer, error) {
 		return nil, err
 	}
 	e.client = newIssuerClient(cfg)
+	e.keys.Every, e.keys.Timeout = cfg.RefreshEvery, cfg.Timeout
 	return e, nil
 }
 
@@ -123,24 +112,13 @@ func pinnedAlgorithms(names []string) ([]jose.SignatureAlgorithm, error) {
 
 // newIssuerClient follows redirects only within the host that was asked: another host could answer for the issuer.
 func newIssuerClient(cfg ExternalIssuerConfig) *http.Client {
-	return &http.Client{
-		Timeout: cfg.Timeout,
-		Transport: &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			TLSClientConfig:        &tls.Config{RootCAs: cfg.RootCAs, MinVersion: tls.VersionTLS12},
-			ForceAttemptHTTP2:      true,
-			MaxIdleConns:           2,
-			IdleConnTimeout:        30 * time.Second,
-			MaxResponseHeaderBytes: maxIssuerHeader,
-		},
-		CheckRedirect: func(req *http.Request, via []*http.Request) error {
-			first := via[0].URL
-			if len(via) > issuerRedirects || req.URL.Scheme != "https" || req.URL.Host != first.Host {
-				return errors.New("identity: the issuer redirects elsewhere")
-			}
-			return nil
-		},
-	}
+	return fetch.NewClient(cfg.RootCAs, cfg.Timeout, func(req *http.Request, via []*http.Request) error {
+		first := via[0].URL
+		if len(via) > issuerRedirects || req.URL.Scheme != "https" || req.URL.Host != first.Host {
+			return errors.New("identity: the issuer redirects elsewhere")
+		}
+		return nil
+	})
 }
 
 // Issuer returns the issuer's name.
@@ -171,20 +149,20 @@ func (e *ExternalIssuer) checkSignature(ctx context.Context, t *signedToken) err
 // one serves; an unknown id waits for one fetch, at most one every RefreshEvery, so that forged ids cost the issuer nothing.
 func (e *ExternalIssuer) key(ctx context.Context, kid string) (*jose.JSONWebKey, error) {
 	now := e.cfg.Now()
-	set := e.usable(now)
+	set, fetched := e.usable(now)
 	if set != nil && set.only(kid) != nil {
-		if now.Sub(set.fetched) >= e.cfg.KeysTTL {
+		if now.Sub(fetched) >= e.cfg.KeysTTL {
 			e.refresh(now)
 		}
 		return set.only(kid), nil
 	}
-	if f := e.refresh(now); f != nil {
+	if done := e.refresh(now); done != nil {
 		select {
-		case <-f.done:
+		case <-done:
 		case <-ctx.Done():
 			return nil, fmt.Errorf("identity: wait for the keys of an issuer: %w", ctx.Err())
 		}
-		set = e.usable(now)
+		set, _ = e.usable(now)
 	}
 	if set == nil {
 		return nil, fmt.Errorf("identity: no keys of issuer %s: %w", e.cfg.Issuer, e.failure())
@@ -195,52 +173,26 @@ func (e *ExternalIssuer) key(ctx context.Context, kid string) (*jose.JSONWebKey,
 	return nil, tokenErrorf(CodeSignature, "The token names no signing key of its issuer.")
 }
 
-// usable returns the last good key set unless it is too old to trust.
-func (e *ExternalIssuer) usable(now time.Time) *keySet {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.keys == nil || now.Sub(e.keys.fetched) >= e.cfg.KeysTTL+e.cfg.MaxStale {
-		return nil
+// usable returns the last good key set, and when it was fetched, unless it is too old to trust.
+func (e *ExternalIssuer) usable(now time.Time) (set *keySet, fetched time.Time) {
+	set, fetched = e.keys.Value()
+	if now.Sub(fetched) >= e.cfg.KeysTTL+e.cfg.MaxStale {
+		return nil, time.Time{}
 	}
-	return e.keys
+	return set, fetched
 }
 
 func (e *ExternalIssuer) failure() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.failed == nil {
-		return errors.New("not fetched")
+	if err := e.keys.Failure(); err != nil {
+		return err
 	}
-	return e.failed
+	return errors.New("not fetched")
 }
 
-// refresh joins the running fetch or starts one; nil means that the last one is too recent. The fetch outlives the
-// request that asked for it, since others may wait for it too; the client's timeout ends it.
-func (e *ExternalIssuer) refresh(now time.Time) *fetch {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.running != nil {
-		return e.running
-	}
-	since := now.Sub(e.attempted)
-	if !e.attempted.IsZero() && since >= 0 && since < e.cfg.RefreshEvery {
-		return nil
-	}
-	f := &fetch{done: make(chan struct{})}
-	e.attempted, e.running = now, f
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), e.cfg.Timeout)
-		defer cancel()
-		set, err := e.fetchKeys(ctx, now)
-		e.mu.Lock()
-		if err == nil {
-			e.keys = set
-		}
-		e.failed, e.running = err, nil
-		e.mu.Unlock()
-		close(f.done)
-	}()
-	return f
+// refresh joins the running fetch or starts one; nil means that the last one is too recent.
+func (e *ExternalIssuer) refresh(now time.Time) <-chan struct{} {
+	done, _ := e.keys.Refresh(now, nil, e.fetchKeys) // nothing is there to refuse it
+	return done
 }
 
 // only returns the key with this id if there is exactly one.
@@ -252,7 +204,7 @@ func (s *keySet) only(kid string) *jose.JSONWebKey {
 }
 
 // fetchKeys follows OpenID Connect Discovery 1.0 section 4: the document must name the very issuer that was asked.
-func (e *ExternalIssuer) fetchKeys(ctx context.Context, now time.Time) (*keySet, error) {
+func (e *ExternalIssuer) fetchKeys(ctx context.Context) (*keySet, error) {
 	raw, err := e.get(ctx, strings.TrimSuffix(e.cfg.Issuer, "/")+"/.well-known/openid-configuration", maxDiscovery)
 	if err != nil {
 		return nil, err
@@ -271,7 +223,7 @@ func (e *ExternalIssuer) fetchKeys(ctx context.Context, now time.Time) (*keySet,
 	if raw, err = e.get(ctx, doc.jwksURI, maxKeySet); err != nil {
 		return nil, err
 	}
-	return decodeKeySet(raw, now)
+	return decodeKeySet(raw)
 }
 
 type discovery struct{ issuer, jwksURI string }
@@ -290,14 +242,14 @@ func decodeDiscovery(raw []byte) (d discovery, err error) {
 
 // decodeKeySet keeps the public signature keys of known kinds. Others are ignored, as RFC 7517 section 5 asks; a short
 // RSA key is treated like an unknown kind.
-func decodeKeySet(raw []byte, now time.Time) (*keySet, error) {
+func decodeKeySet(raw []byte) (*keySet, error) {
 	var doc struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
 	if err := json.Unmarshal(raw, &doc); err != nil || len(doc.Keys) > maxKeys {
 		return nil, fmt.Errorf("identity: not a JWK set of at most %d keys", maxKeys)
 	}
-	set := &keySet{fetched: now, byID: make(map[string][]jose.JSONWebKey)}
+	set := &keySet{byID: make(map[string][]jose.JSONWebKey)}
 	for _, item := range doc.Keys {
 		var key jose.JSONWebKey
 		if key.UnmarshalJSON(item) == nil && acceptableKey(&key) {
@@ -324,25 +276,9 @@ func acceptableKey(key *jose.JSONWebKey) bool {
 }
 
 func (e *ExternalIssuer) get(ctx context.Context, address string, limit int64) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	raw, err := fetch.Get(ctx, e.client, address, limit)
 	if err != nil {
 		return nil, fmt.Errorf("identity: ask issuer %s: %w", e.cfg.Issuer, err)
-	}
-	req.Header.Set("Accept", "application/json")
-	resp, err := e.client.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("identity: ask issuer %s: %w", e.cfg.Issuer, err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("identity: issuer %s answered with status %d", e.cfg.Issuer, resp.StatusCode)
-	}
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("identity: read from issuer %s: %w", e.cfg.Issuer, err)
-	}
-	if int64(len(raw)) > limit {
-		return nil, fmt.Errorf("identity: issuer %s answered with more than %d bytes", e.cfg.Issuer, limit)
 	}
 	return raw, nil
 }

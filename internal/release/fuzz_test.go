@@ -152,8 +152,7 @@ func FuzzVerify(f *testing.F) {
 		f.Fatal(err)
 	}
 	// The keys are there, and it is too early to ask for others, so nothing is ever contacted.
-	source.attempted = c.Now()
-	source.keys = &keySet{fetched: c.Now(), byID: map[string]*signingKey{"k1": {public: signKey().Public()}}}
+	give(f, source, c.Now(), &keySet{byID: map[string]*signingKey{"k1": {public: signKey().Public()}}})
 	f.Add(`{"alg":"RS256","kid":"k1"}`, string(mustJSON(f, claimsOf(authority, c.Now()))), []byte{})
 	f.Add(`{"alg":"none","kid":"k1"}`, `{"iss":"https://a.example.org/","exp":1800000100}`, []byte("signature"))
 	f.Fuzz(func(t *testing.T, header, claims string, signature []byte) {

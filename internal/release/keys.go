@@ -5,20 +5,19 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/strongroom/strongroom/internal/fetch"
 )
 
 // Bounds of what is fetched from an authority, and of how many are remembered.
@@ -26,7 +25,6 @@ const (
 	maxDocument = 256 << 10
 	maxKeySet   = 1 << 20
 	maxKeys     = 200
-	maxHeader   = 64 << 10
 	maxSources  = 64 // of authorities that only a wildcard lists
 	maxFetches  = 8  // under way at a time from those
 )
@@ -38,21 +36,10 @@ type keySource struct {
 	client    *http.Client
 	fetches   chan struct{} // holds one for each fetch from an authority that only a wildcard lists; nil if it is listed itself
 	used      time.Time     // guarded by the Verifier
-
-	mu        sync.Mutex // guards the rest
-	keys      *keySet    // the last good set
-	attempted time.Time  // start of the last fetch, whatever came of it
-	running   *fetch     // the fetch under way, if any
-	failed    error      // of the last fetch
+	keys      fetch.Latest[keySet]
 }
 
-// A fetch is one attempt to get the key set; done is closed when it has ended.
-type fetch struct{ done chan struct{} }
-
-type keySet struct {
-	fetched time.Time
-	byID    map[string]*signingKey
-}
+type keySet struct{ byID map[string]*signingKey }
 
 // A signingKey is an authority's public key. It is nil in a set that has two different ones of the same id.
 type signingKey struct {
@@ -62,20 +49,9 @@ type signingKey struct {
 
 // newClient follows no redirect: another host could answer for the authority.
 func newClient(cfg Config) *http.Client {
-	return &http.Client{
-		Timeout: cfg.Timeout,
-		Transport: &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			TLSClientConfig:        &tls.Config{RootCAs: cfg.RootCAs, MinVersion: tls.VersionTLS12},
-			ForceAttemptHTTP2:      true,
-			MaxIdleConns:           2,
-			IdleConnTimeout:        30 * time.Second,
-			MaxResponseHeaderBytes: maxHeader,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error {
-			return errors.New("the authority redirects, which is not followed")
-		},
-	}
+	return fetch.NewClient(cfg.RootCAs, cfg.Timeout, func(*http.Request, []*http.Request) error {
+		return errors.New("the authority redirects, which is not followed")
+	})
 }
 
 // source returns the memory of a listed authority's keys. Those that are listed themselves are as many as the operator wrote, and
@@ -87,6 +63,7 @@ func (v *Verifier) source(authority string, exact bool) (*keySource, error) {
 	s := v.sources[authority]
 	if s == nil {
 		s = &keySource{authority: authority, cfg: &v.cfg, client: v.client}
+		s.keys.Every, s.keys.Timeout = v.cfg.RefreshEvery, v.cfg.Timeout
 		if !exact {
 			s.fetches = v.fetches
 			if !v.makeRoom(now) {
@@ -113,7 +90,7 @@ func (v *Verifier) makeRoom(now time.Time) bool {
 			continue
 		}
 		count++
-		usable := s.usable(now)
+		usable := s.usable(now) != nil
 		if allUsable && !usable {
 			allUsable, oldest = false, nil
 		}
@@ -124,29 +101,20 @@ func (v *Verifier) makeRoom(now time.Time) bool {
 	if count < maxSources {
 		return true
 	}
-	if now.Sub(oldest.used) < v.cfg.RefreshEvery || oldest.busy() {
+	if now.Sub(oldest.used) < v.cfg.RefreshEvery || oldest.keys.Busy() {
 		return false
 	}
 	delete(v.sources, oldest.authority)
 	return true
 }
 
-func (s *keySource) busy() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.running != nil
-}
-
-// usable tells whether there are keys that are not too old.
-func (s *keySource) usable(now time.Time) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.fresh(now)
-}
-
-// fresh is usable for who holds the lock.
-func (s *keySource) fresh(now time.Time) bool {
-	return s.keys != nil && now.Sub(s.keys.fetched) < s.cfg.KeysTTL
+// usable returns the keys unless they are too old.
+func (s *keySource) usable(now time.Time) *keySet {
+	keys, fetched := s.keys.Value()
+	if now.Sub(fetched) >= s.cfg.KeysTTL {
+		return nil
+	}
+	return keys
 }
 
 // key returns the authority's key of this id. A set that has grown old is not used: an authority that cannot be asked
@@ -157,13 +125,13 @@ func (s *keySource) key(ctx context.Context, kid string) (*signingKey, error) {
 	if key := s.known(now, kid); key != nil {
 		return key, nil
 	}
-	f, err := s.refresh(now)
+	fetched, err := s.keys.Refresh(now, s.admit, s.fetchKeys)
 	if err != nil {
 		return nil, s.unreachable(err)
 	}
-	if f != nil {
+	if fetched != nil {
 		select {
-		case <-f.done:
+		case <-fetched:
 		case <-ctx.Done():
 			return nil, s.unreachable(ctx.Err())
 		}
@@ -171,10 +139,8 @@ func (s *keySource) key(ctx context.Context, kid string) (*signingKey, error) {
 	if key := s.known(s.cfg.Now(), kid); key != nil {
 		return key, nil
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.failed != nil {
-		return nil, s.unreachable(s.failed)
+	if err := s.keys.Failure(); err != nil {
+		return nil, s.unreachable(err)
 	}
 	return nil, badToken("It names no signing key of its authority.")
 }
@@ -186,59 +152,31 @@ func (s *keySource) unreachable(cause error) *Error {
 }
 
 func (s *keySource) known(now time.Time, kid string) *signingKey {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.fresh(now) {
-		return nil
+	if keys := s.usable(now); keys != nil {
+		return keys.byID[kid]
 	}
-	return s.keys.byID[kid]
+	return nil
 }
 
 var errManyFetches = errors.New("too many authorities are being asked for their keys")
 
-// refresh joins the running fetch or starts one; nil means that the last one is too recent. The fetch outlives the
-// request that asked for it, since others may wait for it too; the client's timeout ends it.
-func (s *keySource) refresh(now time.Time) (*fetch, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.running != nil {
-		return s.running, nil
+// admit bounds the fetches under way from authorities that only a wildcard lists.
+func (s *keySource) admit() (after func(), err error) {
+	if s.fetches == nil {
+		return func() {}, nil
 	}
-	since := now.Sub(s.attempted)
-	if !s.attempted.IsZero() && since >= 0 && since < s.cfg.RefreshEvery {
-		return nil, nil
+	select {
+	case s.fetches <- struct{}{}:
+		return func() { <-s.fetches }, nil
+	default:
+		return nil, errManyFetches
 	}
-	if s.fetches != nil {
-		select {
-		case s.fetches <- struct{}{}:
-		default:
-			return nil, errManyFetches
-		}
-	}
-	f := &fetch{done: make(chan struct{})}
-	s.attempted, s.running = now, f
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Timeout)
-		defer cancel()
-		set, err := s.fetchKeys(ctx, now)
-		s.mu.Lock()
-		if err == nil {
-			s.keys = set
-		}
-		s.failed, s.running = err, nil
-		s.mu.Unlock()
-		if s.fetches != nil {
-			<-s.fetches
-		}
-		close(f.done)
-	}()
-	return f, nil
 }
 
 // fetchKeys follows OpenID Connect Discovery 1.0 section 4. The metadata of attestation services often names no issuer;
 // if it names one, it must be the one that was asked. The keys must be on the same host.
-func (s *keySource) fetchKeys(ctx context.Context, now time.Time) (*keySet, error) {
-	raw, err := s.get(ctx, s.authority+".well-known/openid-configuration", maxDocument)
+func (s *keySource) fetchKeys(ctx context.Context) (*keySet, error) {
+	raw, err := fetch.Get(ctx, s.client, s.authority+".well-known/openid-configuration", maxDocument)
 	if err != nil {
 		return nil, err
 	}
@@ -257,10 +195,10 @@ func (s *keySource) fetchKeys(ctx context.Context, now time.Time) (*keySet, erro
 	if !s.sameHost(doc.Keys) {
 		return nil, errors.New("its metadata name no jwks_uri on its own host")
 	}
-	if raw, err = s.get(ctx, doc.Keys, maxKeySet); err != nil {
+	if raw, err = fetch.Get(ctx, s.client, doc.Keys, maxKeySet); err != nil {
 		return nil, err
 	}
-	return decodeKeySet(raw, now)
+	return decodeKeySet(raw)
 }
 
 func (s *keySource) sameHost(address string) bool {
@@ -272,39 +210,15 @@ func (s *keySource) sameHost(address string) bool {
 	return err == nil && strings.TrimSuffix(strings.ToLower(u.Host), ":443") == own.Host
 }
 
-func (s *keySource) get(ctx context.Context, address string, limit int64) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Accept", "application/json")
-	resp, err := s.client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("it answered with status %d", resp.StatusCode)
-	}
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(raw)) > limit {
-		return nil, fmt.Errorf("it answered with more than %d bytes", limit)
-	}
-	return raw, nil
-}
-
 // decodeKeySet keeps the public signature keys of known kinds. Others are ignored, as RFC 7517 section 5 asks.
-func decodeKeySet(raw []byte, now time.Time) (*keySet, error) {
+func decodeKeySet(raw []byte) (*keySet, error) {
 	var doc struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
 	if err := json.Unmarshal(raw, &doc); err != nil || len(doc.Keys) > maxKeys {
 		return nil, fmt.Errorf("its keys are no JWK set of at most %d", maxKeys)
 	}
-	set := &keySet{fetched: now, byID: make(map[string]*signingKey)}
+	set := &keySet{byID: make(map[string]*signingKey)}
 	for _, item := range doc.Keys {
 		kid, key := decodeKey(item)
 		if key == nil {

@@ -1,6 +1,7 @@
 package release
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -69,9 +70,9 @@ func NewVerifier(cfg Config) (*Verifier, error) {
 	if min(cfg.KeysTTL, cfg.RefreshEvery, cfg.Timeout) < 0 {
 		return nil, errors.New("release: times must not be negative")
 	}
-	cfg.KeysTTL = orDefault(cfg.KeysTTL, defaultKeysTTL)
-	cfg.RefreshEvery = orDefault(cfg.RefreshEvery, defaultRefresh)
-	cfg.Timeout = orDefault(cfg.Timeout, defaultTimeout)
+	cfg.KeysTTL = cmp.Or(cfg.KeysTTL, defaultKeysTTL)
+	cfg.RefreshEvery = cmp.Or(cfg.RefreshEvery, defaultRefresh)
+	cfg.Timeout = cmp.Or(cfg.Timeout, defaultTimeout)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -84,13 +85,6 @@ func NewVerifier(cfg Config) (*Verifier, error) {
 		v.allowed = append(v.allowed, p)
 	}
 	return v, nil
-}
-
-func orDefault(d, otherwise time.Duration) time.Duration {
-	if d == 0 {
-		return otherwise
-	}
-	return d
 }
 
 // An Attestation is what a verified token says. Nobody may modify it.

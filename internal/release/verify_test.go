@@ -20,6 +20,8 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/strongroom/strongroom/internal/fetch"
 )
 
 func header() object {
@@ -362,7 +364,7 @@ func TestHostileAuthorities(t *testing.T) {
 		}, "more than"},
 		{"endless header", func(s *authorityServer) {
 			s.answer[metadata] = func(w http.ResponseWriter, _ *http.Request) {
-				w.Header().Set("X-Filler", strings.Repeat("a", 2*maxHeader))
+				w.Header().Set("X-Filler", strings.Repeat("a", 2*fetch.MaxHeader))
 				_, _ = w.Write([]byte("{}"))
 			}
 		}, "header"},
@@ -560,7 +562,7 @@ func TestSourcesAreBounded(t *testing.T) {
 	}
 	// Nothing is asked for longer than the one that is listed itself, and one with keys.
 	listed, good := source(listedHost), source(host(0))
-	good.keys = &keySet{fetched: c.Now()}
+	give(t, good, c.Now(), new(keySet))
 	for i := 1; i < maxSources; i++ {
 		c.Advance(time.Second)
 		source(host(i))
@@ -597,7 +599,7 @@ func TestSourcesAreBounded(t *testing.T) {
 
 	// If all have keys, it is the one that was not asked for longest; one with old keys has none.
 	for _, s := range v.sources {
-		s.keys = &keySet{fetched: c.Now()}
+		give(t, s, c.Now(), new(keySet))
 	}
 	c.Advance(defaultRefresh)
 	source(host(2000))
@@ -612,12 +614,31 @@ func TestSourcesAreBounded(t *testing.T) {
 	if len(v.sources) != maxSources+11 {
 		t.Errorf("%d sources are remembered", len(v.sources))
 	}
-	for _, s := range v.sources {
-		s.running = new(fetch)
-	}
 	c.Advance(defaultRefresh)
+	end := make(chan struct{})
+	for _, s := range v.sources {
+		done := ask(t, s, c.Now(), func(context.Context) (*keySet, error) { <-end; return new(keySet), nil })
+		defer func() { <-done }()
+	}
+	defer close(end)
 	_, err = v.source(host(5000), false)
 	wantKind(t, err, Unreachable)
+}
+
+// give has the source fetch a set of keys.
+func give(t testing.TB, s *keySource, now time.Time, keys *keySet) {
+	t.Helper()
+	<-ask(t, s, now, func(context.Context) (*keySet, error) { return keys, nil })
+}
+
+// ask has the source fetch by get, and returns what is closed when it has.
+func ask(t testing.TB, s *keySource, now time.Time, get func(context.Context) (*keySet, error)) <-chan struct{} {
+	t.Helper()
+	done, err := s.keys.Refresh(now, nil, get)
+	if done == nil || err != nil {
+		t.Fatal("no fetch has begun", err)
+	}
+	return done
 }
 
 // Whoever makes up tokens of many authorities has each asked as rarely as one, and few at a time.
