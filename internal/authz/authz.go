@@ -26,6 +26,10 @@ type Permission struct {
 	// an asymmetric key, which whoever may read the key has anyway: Azure documents it for encrypt, verify and wrap,
 	// which keys/read allows. It is "" for all other operations.
 	AsymmetricAction string
+
+	// HSMAction is the data action in a managed HSM, whose roles are its own: "Microsoft.KeyVault/managedHsm/keys/sign/action".
+	// An operation without one is not for managed HSMs.
+	HSMAction string
 }
 
 // String returns the permission as Azure's messages write it: "secrets get".
@@ -43,13 +47,14 @@ type Subject struct {
 // come from different claims of a token, so an entry says which of them it means and is compared with that one only.
 const GroupPrefix = "group:"
 
-// A Model is one of Azure's two ways of saying who may do what in a vault.
+// A Model is one of Azure's ways of saying who may do what in a vault, or in a managed HSM.
 type Model int
 
 // The models. The first is what vaults without a model have.
 const (
 	AccessPolicyModel Model = iota
 	RoleModel
+	LocalRoleModel // of a managed HSM: its own roles
 )
 
 // A Policy is what is known about access to a vault.
@@ -62,8 +67,8 @@ type Policy struct {
 
 	Model          Model
 	AccessPolicies *AccessPolicies // looked at in AccessPolicyModel only; nil grants nothing
-	Roles          *Roles          // looked at in RoleModel only; nil grants nothing
-	Scope          Scope           // of the vault, for RoleModel
+	Roles          *Roles          // looked at in RoleModel and LocalRoleModel only; nil grants nothing
+	Scope          Scope           // of the vault or the managed HSM, for models with roles
 }
 
 // A Decision is the answer, with the reason for the log.
@@ -99,6 +104,8 @@ func DecideAt(policy Policy, s Subject, p Permission, scope Scope) Decision {
 		return policy.AccessPolicies.decide(s, p)
 	case RoleModel:
 		return policy.byRole(s, p, scope)
+	case LocalRoleModel:
+		return policy.byLocalRole(s, p, scope)
 	}
 	return Decision{Reason: "the vault's permission model is unknown to this release"}
 }
@@ -112,6 +119,14 @@ func (p *Policy) byRole(s Subject, perm Permission, scope Scope) Decision {
 		d.IfAsymmetric = true
 	}
 	return d
+}
+
+// byLocalRole leaves out what whoever may read an asymmetric key may do with it in a vault: nothing says so of managed HSMs.
+func (p *Policy) byLocalRole(s Subject, perm Permission, scope Scope) Decision {
+	if !p.Scope.Contains(scope) {
+		return Decision{Reason: "the scope is not in the managed HSM"}
+	}
+	return p.Roles.Allowed(s, Data, perm.HSMAction, scope)
 }
 
 // administeredBy returns how it comes that s administers the vault, or "".

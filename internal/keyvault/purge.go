@@ -210,9 +210,10 @@ func (s *Service) purgeDueObject(tx store.Tx, at int64, due, deleted string) (bo
 	return true, s.purgeObject(tx, deleted, due, o)
 }
 
-// Purged leaves everything in a vault that is being purged to the collector. It is for resource.Config.
-func Purged(tx store.Tx, vaultID string) error {
-	return record.Put(tx, garbageKey(vaultID), garbageRecord{Format: record.Current(), Vault: true})
+// Purged leaves everything in a vault that is being purged, and everything that stands under the id of a managed HSM's content, to
+// the collector. It is for resource.Config.
+func Purged(tx store.Tx, contentID string) error {
+	return record.Put(tx, garbageKey(contentID), garbageRecord{Format: record.Current(), Vault: true})
 }
 
 // CollectGarbage removes the versions that purges and dead restores left. What cannot be removed is named in the error
@@ -269,6 +270,7 @@ func (s *Service) collect(ctx context.Context, key string) error {
 				return errors.Join(err, gone, s.discard(tx, o.ID))
 			}))
 		}
+		err = errors.Join(err, s.removeAll(ctx, resource.LocalPrefix(id), nil))
 	}
 	if err != nil {
 		return err

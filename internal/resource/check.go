@@ -25,12 +25,30 @@ func CheckRecord(key string, value []byte) (ok bool, err error) {
 		_, err = record.Decode[assignmentRecord](value)
 	case key == generationKey:
 		_, err = record.Decode[generationRecord](value)
+	case strings.HasPrefix(key, "local/"):
+		err = checkLocalRecord(key, value)
 	case key == installKey:
 		_, err = record.Decode[installRecord](value)
 	default:
 		return false, nil
 	}
 	return true, err
+}
+
+// checkLocalRecord reads a record of a managed HSM's own roles.
+func checkLocalRecord(key string, value []byte) (err error) {
+	_, rest, _ := strings.Cut(strings.TrimPrefix(key, "local/"), "/")
+	switch what, _, _ := strings.Cut(rest, "/"); what {
+	case "definition":
+		_, err = record.Decode[definitionRecord](value)
+	case "assignment":
+		_, err = record.Decode[localAssignmentRecord](value)
+	case "generation":
+		_, err = record.Decode[generationRecord](value)
+	default:
+		err = errors.New("is not a record of this release")
+	}
+	return err
 }
 
 // CheckReferences reports what does not fit together: a deleted vault that nothing will purge, and a role or an assignment that

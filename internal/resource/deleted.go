@@ -94,7 +94,7 @@ func (s *Service) purge(tx store.Tx, v *Vault) (more bool, err error) {
 	if more, err = s.dropAssignments(tx, v.Scope()); err != nil || more {
 		return more, err
 	}
-	return false, errors.Join(tx.Delete(v.family.key(v.Name)), tx.Delete(v.family.dueKey(v.PurgeAt, v.Name)), s.cfg.Purged(tx, v.ID))
+	return false, errors.Join(tx.Delete(v.family.key(v.Name)), tx.Delete(v.family.dueKey(v.PurgeAt, v.Name)), s.cfg.Purged(tx, v.ContentID()))
 }
 
 // DueKinds are what stands in the keys of due entries for deleted vaults and managed HSMs, with the operation that is due.

@@ -35,6 +35,8 @@ const (
 	LimitExceeded                                    // there are as many as there can be
 	SkuNotSupported                                  //
 	LocationNotAvailable                             //
+	HSMNotActivated                                  // the managed HSM has no security domain yet
+	HSMRestoring                                     // all that is in the managed HSM is being replaced
 )
 
 // An Error is a refusal, with the text for the caller.

@@ -16,6 +16,9 @@
 //	role/definition/<id>           a custom role
 //	role/assignment/<id>           a role assignment
 //	role/generation                a random value, new after every change of a role or an assignment
+//	local/<content>/definition/<id>   a custom role of a managed HSM itself
+//	local/<content>/assignment/<id>   an assignment of one of its roles
+//	local/<content>/generation     as role/generation
 //
 // Names and ids stand in lower case, because Azure compares them so; the record keeps the spelling that was used first.
 //
@@ -80,6 +83,7 @@ type Service struct {
 
 	compiling sync.Mutex                // held while roles are compiled, so that one goroutine does it
 	compiled  atomic.Pointer[roleState] // nil until it is needed
+	local     localStates               // of managed HSMs
 }
 
 // Open returns a Service on cfg.DB, whose installation record it makes if there is none yet.
@@ -88,8 +92,8 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 		cfg:         cfg,
 		db:          cfg.DB,
 		now:         cfg.Now,
-		vaults:      seal.NewCache[Vault](16 << 20), // a vault with as many access policies as Azure allows has a megabyte
-		generations: seal.NewCache[generationRecord](1 << 14),
+		vaults:      seal.NewCache[Vault](16 << 20),           // a vault with as many access policies as Azure allows has a megabyte
+		generations: seal.NewCache[generationRecord](1 << 18), // one of the installation and one of each managed HSM
 	}
 	if s.now == nil {
 		s.now = time.Now

@@ -43,8 +43,11 @@ const (
 	NetworkDisabled = "Disabled"
 )
 
-// NotActivated is the state of a managed HSM whose security domain has not been taken yet.
-const NotActivated = "NotActivated"
+// What a managed HSM is before its security domain has been taken from it or brought to it, and afterwards.
+const (
+	NotActivated = "NotActivated"
+	Active       = "Active"
+)
 
 // A Vault is a vault or a managed HSM. It is shared: nobody may modify it.
 type Vault struct {
@@ -57,7 +60,9 @@ type Vault struct {
 	Tags            map[string]string
 	Tier            Tier
 	SKUName         string // of a managed HSM: "Standard_B1"
-	Activation      string // of a managed HSM
+	Activation      string // of a managed HSM: NotActivated or Active
+	Content         string // of a managed HSM: see ContentID
+	Restoring       string // of a managed HSM: the id of the job that restores all that is in it, "" if none does
 	RetentionDays   int
 	PurgeProtection bool
 
@@ -65,7 +70,8 @@ type Vault struct {
 	AccessPolicies []authz.AccessPolicy
 
 	// Administrators may do everything in it in both models: object ids of principals, and of groups after authz.GroupPrefix.
-	// Operators name those of a vault. Those of a managed HSM are named when it is made.
+	// Operators name those of a vault. Those of a managed HSM are named when it is made, and activate it: then they get roles, and
+	// the list counts no longer.
 	Administrators []string
 
 	EnabledForDeployment         bool
@@ -90,6 +96,51 @@ type Vault struct {
 func (v *Vault) ARMID() string {
 	return "/subscriptions/" + v.SubscriptionID + "/resourceGroups/" + v.ResourceGroup + "/providers/Microsoft.KeyVault/" +
 		v.family.collection + "/" + v.Name
+}
+
+// ContentID stands in the keys of what is in it. It is the vault's id, until all that is in a managed HSM is replaced.
+func (v *Vault) ContentID() string {
+	if v.Content != "" {
+		return v.Content
+	}
+	return v.ID
+}
+
+// InUse refuses what cannot be done in a managed HSM that is not activated, or whose content is being replaced.
+func (v *Vault) InUse() error {
+	switch {
+	case v.family != &hsmFamily:
+		return nil
+	case v.Activation != Active:
+		return &Error{Kind: HSMNotActivated, Message: fmt.Sprintf("The managed HSM '%s' is not activated. Download its security domain, or "+
+			"upload one, to activate it.", v.Name)}
+	case v.Restoring != "":
+		return &Error{Kind: HSMRestoring, Message: fmt.Sprintf("The managed HSM '%s' is being restored by the job %s. Wait until that has "+
+			"ended.", v.Name, v.Restoring)}
+	}
+	return nil
+}
+
+// IsInitialAdministrator tells whether a subject is one of those who may activate the managed HSM, by itself or by a group.
+func (v *Vault) IsInitialAdministrator(s authz.Subject) bool {
+	if v.family != &hsmFamily || !strings.EqualFold(s.TenantID, v.TenantID) {
+		return false
+	}
+	return slices.ContainsFunc(v.Administrators, func(entry string) bool {
+		id, kind := administratorOf(entry)
+		a := RoleAssignment{Assignment: authz.Assignment{PrincipalID: id, PrincipalType: kind}}
+		return a.concerns(s)
+	})
+}
+
+// administratorOf reads an entry of a managed HSM's administrators. An id without a prefix may be a group's too, since Azure's
+// clients write both so.
+func administratorOf(entry string) (id string, kind authz.PrincipalType) {
+	id = strings.ToLower(entry)
+	if group, found := strings.CutPrefix(id, authz.GroupPrefix); found {
+		return group, authz.GroupPrincipal
+	}
+	return id, authz.AnyPrincipal
 }
 
 // Resource returns its id in upper case, as the audit log has it.
@@ -131,6 +182,9 @@ func (v *Vault) prepare(f *family) error {
 	v.policy = authz.Policy{TenantID: v.TenantID, Administrators: v.Administrators, AccessPolicies: compiled, Scope: scope}
 	if v.RBAC {
 		v.policy.Model = authz.RoleModel
+	}
+	if f == &hsmFamily {
+		v.policy.Model, v.policy.Administrators = authz.LocalRoleModel, nil
 	}
 	return nil
 }
@@ -192,6 +246,8 @@ type vaultRecord struct {
 	Tier            Tier              `json:"tier,omitempty"`
 	SKUName         string            `json:"sku,omitempty"`
 	Activation      string            `json:"activation,omitempty"`
+	Content         string            `json:"content,omitempty"`
+	Restoring       string            `json:"restoring,omitempty"`
 	RetentionDays   int               `json:"retentionDays"`
 	PurgeProtection bool              `json:"purgeProtection,omitempty"`
 	RBAC            bool              `json:"rbac,omitempty"`
@@ -244,7 +300,7 @@ func (f *family) decode(plaintext []byte) (*Vault, error) {
 func (r *vaultRecord) vault() *Vault {
 	v := &Vault{
 		ID: r.ID, Name: r.Name, TenantID: r.TenantID, SubscriptionID: r.SubscriptionID, ResourceGroup: r.ResourceGroup,
-		Location: r.Location, Tags: r.Tags, Tier: r.Tier, SKUName: r.SKUName, Activation: r.Activation,
+		Location: r.Location, Tags: r.Tags, Tier: r.Tier, SKUName: r.SKUName, Activation: r.Activation, Content: r.Content, Restoring: r.Restoring,
 		RetentionDays: r.RetentionDays, PurgeProtection: r.PurgeProtection, RBAC: r.RBAC, Administrators: r.Administrators,
 		EnabledForDeployment: r.Deployment, EnabledForDiskEncryption: r.DiskEncryption, EnabledForTemplateDeployment: r.Templates,
 		PublicNetworkAccess: r.PublicNetwork, Created: r.Created, CreatedBy: r.CreatedBy, CreatedByType: r.CreatedByType,
@@ -277,7 +333,7 @@ func (v *Vault) record() *vaultRecord {
 	r := &vaultRecord{
 		Format: record.Current(),
 		ID:     v.ID, Name: v.Name, TenantID: v.TenantID, SubscriptionID: v.SubscriptionID, ResourceGroup: v.ResourceGroup,
-		Location: v.Location, Tags: v.Tags, Tier: v.Tier, SKUName: v.SKUName, Activation: v.Activation,
+		Location: v.Location, Tags: v.Tags, Tier: v.Tier, SKUName: v.SKUName, Activation: v.Activation, Content: v.Content, Restoring: v.Restoring,
 		RetentionDays: v.RetentionDays, PurgeProtection: v.PurgeProtection, RBAC: v.RBAC, Administrators: v.Administrators,
 		Deployment: v.EnabledForDeployment, DiskEncryption: v.EnabledForDiskEncryption, Templates: v.EnabledForTemplateDeployment,
 		PublicNetwork: v.PublicNetworkAccess, Created: v.Created, CreatedBy: v.CreatedBy, CreatedByType: v.CreatedByType,
@@ -347,7 +403,16 @@ func (s *Service) load(r store.Reader, f *family, name string) (*Vault, error) {
 
 // Load returns the live vault of that name, or ErrVaultNotFound.
 func (s *Service) Load(r store.Reader, name string) (*Vault, error) {
-	v, err := s.load(r, &vaultFamily, name)
+	return s.loadLive(r, &vaultFamily, name)
+}
+
+// LoadHSM is Load for a managed HSM. Names of vaults and of managed HSMs have nothing to do with each other.
+func (s *Service) LoadHSM(r store.Reader, name string) (*Vault, error) {
+	return s.loadLive(r, &hsmFamily, name)
+}
+
+func (s *Service) loadLive(r store.Reader, f *family, name string) (*Vault, error) {
+	v, err := s.load(r, f, name)
 	if err == nil && v.Deleted != 0 {
 		return nil, ErrVaultNotFound
 	}
@@ -359,11 +424,17 @@ func (s *Service) LoadAny(r store.Reader, name string) (*Vault, error) {
 	return s.load(r, &vaultFamily, name)
 }
 
+// LoadAnyHSM is LoadHSM for a managed HSM that may be deleted.
+func (s *Service) LoadAnyHSM(r store.Reader, name string) (*Vault, error) {
+	return s.load(r, &hsmFamily, name)
+}
+
 // Decide says whether a subject may use permission p in a vault: on the object of that collection ("secrets") and name, or for
-// the vault as a whole if the name is empty.
+// the vault as a whole if the name is empty. In a managed HSM its own roles say so, by p.HSMAction, for that key or for all keys.
 func (s *Service) Decide(r store.Reader, v *Vault, subject authz.Subject, p authz.Permission, collection, name string) (authz.Decision, error) {
 	policy, scope := v.policy, v.policy.Scope
-	if policy.Model == authz.RoleModel {
+	switch policy.Model {
+	case authz.RoleModel:
 		state, err := s.rolesIn(r)
 		if err != nil {
 			return authz.Decision{}, err
@@ -372,6 +443,12 @@ func (s *Service) Decide(r store.Reader, v *Vault, subject authz.Subject, p auth
 		if name != "" {
 			scope = scope.Object(collection, name)
 		}
+	case authz.LocalRoleModel:
+		state, err := s.localIn(r, v)
+		if err != nil {
+			return authz.Decision{}, err
+		}
+		policy.Roles, scope = state.roles, scope.LocalScope(p.HSMAction, name)
 	}
 	return authz.DecideAt(policy, subject, p, scope), nil
 }
@@ -400,6 +477,25 @@ func checkAdministrators(list []string) error {
 		if len(guid) != length || uuid.Validate(guid) != nil {
 			return &Error{Kind: BadRequest, Message: fmt.Sprintf("%.64q is no administrator: give the object id of a principal, which is "+
 				"a GUID, or %s and that of a group.", id, authz.GroupPrefix)}
+		}
+	}
+	return nil
+}
+
+// maxInitialAdministrators is bounded because all get their roles in one step.
+const maxInitialAdministrators = 50
+
+func checkInitialAdministrators(list []string) error {
+	const target = "initialAdminObjectIds"
+	switch {
+	case len(list) == 0:
+		return invalidProperty(target, "A managed HSM needs at least one initial administrator.")
+	case len(list) > maxInitialAdministrators:
+		return invalidProperty(target, "A managed HSM can have %d initial administrators at most.", maxInitialAdministrators)
+	}
+	for _, id := range list {
+		if _, ok := parseGUID(id); !ok {
+			return invalidProperty(target, "%.64q is no initial administrator: give the object id of a principal or of a group, which is a GUID.", id)
 		}
 	}
 	return nil

@@ -203,8 +203,8 @@ func (s *Service) create(tx store.Tx, a Actor, f *family, group, name string, in
 		v.RBAC = *in.RBAC
 	}
 	if f == &hsmFamily {
-		if len(v.Administrators) == 0 {
-			return nil, invalidProperty("initialAdminObjectIds", "A managed HSM needs at least one initial administrator.")
+		if err := checkInitialAdministrators(v.Administrators); err != nil {
+			return nil, err
 		}
 		v.Tier, v.SKUName, v.Activation = ManagedHSM, in.skuName, NotActivated
 	}
