@@ -64,6 +64,7 @@ func allowedImports() map[string][]string {
 
 		// How it is done.
 		"internal/admission":   {},
+		"internal/challenge":   {}, // of public clients alone
 		"internal/fetch":       {},
 		"internal/identity":    {"internal/fetch", "internal/store"},
 		"internal/authz":       {},
