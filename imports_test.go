@@ -59,7 +59,7 @@ func allowedImports() map[string][]string {
 			"internal/record", "internal/release", "internal/resource", "internal/seal", "internal/store",
 		},
 		"internal/resource": {
-			"internal/audit", "internal/authz", "internal/identity", "internal/record", "internal/seal", "internal/store",
+			"internal/audit", "internal/authz", "internal/identity", "internal/record", "internal/sdomain", "internal/seal", "internal/store",
 		},
 
 		// How it is done.

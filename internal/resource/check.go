@@ -27,6 +27,8 @@ func CheckRecord(key string, value []byte) (ok bool, err error) {
 		_, err = record.Decode[generationRecord](value)
 	case strings.HasPrefix(key, "local/"):
 		err = checkLocalRecord(key, value)
+	case strings.HasPrefix(key, domainPrefix):
+		_, err = decodeDomain(value)
 	case key == installKey:
 		_, err = record.Decode[installRecord](value)
 	default:

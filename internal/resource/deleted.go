@@ -94,6 +94,12 @@ func (s *Service) purge(tx store.Tx, v *Vault) (more bool, err error) {
 	if more, err = s.dropAssignments(tx, v.Scope()); err != nil || more {
 		return more, err
 	}
+	if v.family == &hsmFamily {
+		s.domains.Forget(v.domainKey()) // nor are its keys to stay in memory
+		if err := tx.Delete(v.domainKey()); err != nil {
+			return false, err
+		}
+	}
 	return false, errors.Join(tx.Delete(v.family.key(v.Name)), tx.Delete(v.family.dueKey(v.PurgeAt, v.Name)), s.cfg.Purged(tx, v.ContentID()))
 }
 

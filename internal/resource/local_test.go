@@ -6,6 +6,7 @@ import (
 
 	"github.com/strongroom/strongroom/internal/authz"
 	"github.com/strongroom/strongroom/internal/record"
+	"github.com/strongroom/strongroom/internal/sdomain"
 	"github.com/strongroom/strongroom/internal/store"
 )
 
@@ -74,4 +75,77 @@ func TestLocalRolesDecide(t *testing.T) {
 	ask(third, "roleAssignments/read/action", "", false) // that is at the HSM
 	ask(person("0dd00000-0000-4000-8000-000000000001", group), "rng/action", "", true)
 	ask(owner, "keys/read/action", "k", false)
+}
+
+// activate gives a managed HSM a security domain of its own.
+func (b *bench) activate(t testing.TB, name string) *Vault {
+	t.Helper()
+	keys, err := sdomain.NewDomainKeys()
+	must(t, err)
+	var v *Vault
+	must(t, b.db.Update(t.Context(), func(tx store.Tx) error {
+		before, err := b.LoadHSM(tx, name)
+		if err != nil {
+			return err
+		}
+		return b.Activate(tx, before, keys)
+	}))
+	must(t, b.db.View(t.Context(), func(r store.Reader) (err error) {
+		v, err = b.LoadHSM(r, name)
+		return err
+	}))
+	return v
+}
+
+func TestActivate(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	group := "60000000-0000-4000-8000-000000000001"
+	_, _, err := b.PutHSM(t.Context(), owner, "g", "pool", PutHSMParams{
+		Location: "local", SKUName: "Standard_B1", RetentionDays: new(7), Administrators: []string{ownerID, group, ownerID},
+	})
+	must(t, err)
+	domain := func() (keys *sdomain.DomainKeys, err error) {
+		err = b.db.View(t.Context(), func(r store.Reader) error {
+			v, err := b.LoadHSM(r, "pool")
+			if err == nil {
+				keys, err = b.Domain(r, v)
+			}
+			return err
+		})
+		return keys, err
+	}
+	_, err = domain()
+	wantKind(t, err, HSMNotActivated)
+	v := b.activate(t, "pool")
+	must(t, v.InUse())
+	keys, err := domain()
+	must(t, err)
+	if again, err := domain(); err != nil || again != keys {
+		t.Errorf("the domain is not remembered: %v", err)
+	}
+	member := person(otherID, group)
+	for who, want := range map[*Actor]bool{&owner: true, &member: true, &third: false} {
+		if got := v.IsInitialAdministrator(who.subject()); got != want {
+			t.Errorf("%s is an initial administrator: %v", who.Caller.ObjectID, got)
+		}
+		got, err := b.mayLocally(t.Context(), "pool", *who, "securitydomain/download/action", "")
+		must(t, err)
+		if got != want {
+			t.Errorf("%s may download the domain: %v", who.Caller.ObjectID, got)
+		}
+	}
+	if list := b.keys(t, localAssignmentKey(v.ContentID(), "")); len(list) != 2 {
+		t.Errorf("%d assignments at the beginning", len(list))
+	}
+	err = b.db.Update(t.Context(), func(tx store.Tx) error { return b.Activate(tx, v, keys) })
+	wantKind(t, err, ConflictError)
+	b.consistent(t)
+
+	_, err = b.DeleteHSM(t.Context(), owner, "g", "pool")
+	must(t, err)
+	must(t, b.PurgeHSM(t.Context(), owner, "local", "pool"))
+	if list := b.keys(t, domainPrefix); len(list) != 0 {
+		t.Errorf("the domain has outlived its managed HSM: %v", list)
+	}
 }

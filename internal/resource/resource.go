@@ -16,6 +16,7 @@
 //	role/definition/<id>           a custom role
 //	role/assignment/<id>           a role assignment
 //	role/generation                a random value, new after every change of a role or an assignment
+//	domain/<hsm id>                the security domain of a managed HSM
 //	local/<content>/definition/<id>   a custom role of a managed HSM itself
 //	local/<content>/assignment/<id>   an assignment of one of its roles
 //	local/<content>/generation     as role/generation
@@ -43,6 +44,7 @@ import (
 	"github.com/strongroom/strongroom/internal/authz"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/record"
+	"github.com/strongroom/strongroom/internal/sdomain"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store"
 )
@@ -81,6 +83,8 @@ type Service struct {
 	vaults      *seal.Cache[Vault]
 	generations *seal.Cache[generationRecord]
 
+	domains *seal.Cache[sdomain.DomainKeys]
+
 	compiling sync.Mutex                // held while roles are compiled, so that one goroutine does it
 	compiled  atomic.Pointer[roleState] // nil until it is needed
 	local     localStates               // of managed HSMs
@@ -94,6 +98,7 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 		now:         cfg.Now,
 		vaults:      seal.NewCache[Vault](16 << 20),           // a vault with as many access policies as Azure allows has a megabyte
 		generations: seal.NewCache[generationRecord](1 << 18), // one of the installation and one of each managed HSM
+		domains:     seal.NewCache[sdomain.DomainKeys](4 << 20),
 	}
 	if s.now == nil {
 		s.now = time.Now
