@@ -121,7 +121,11 @@ type request struct {
 }
 
 // actor is who asks, for internal/resource.
-func (q *request) actor() resource.Actor { return resource.Actor{Caller: q.caller} }
+func (q *request) actor() resource.Actor {
+	return resource.Actor{Caller: q.caller, Note: func(operation, detail string) {
+		q.outcome.Operation, q.outcome.Detail = operation, detail
+	}}
+}
 
 func (q *request) resources() *resource.Service { return q.h.cfg.Resources }
 

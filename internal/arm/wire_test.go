@@ -49,6 +49,7 @@ func TestWire(t *testing.T) {
 				t.Parallel()
 				p := newPlayer(t)
 				wiretest.Play(t, path, p.exchange)
+				p.checkRecords()
 				mu.Lock()
 				defer mu.Unlock()
 				maps.Copy(seen, p.outcomes)

@@ -75,6 +75,7 @@ type Record struct {
 	RequestURI        string        // already free of secrets; 4096
 	ID                string        // id of the object that the request was about; 2048
 	HTTPStatus        int           // left out when zero
+	Detail            string        // of a change of rights: who gets or loses which; 2048. An empty one is left out of the line
 }
 
 // Maxima of the strings of a Record.
@@ -94,6 +95,7 @@ const (
 	maxClientInfo  = 1024
 	maxURI         = 4096
 	maxID          = 2048
+	maxDetail      = 2048
 )
 
 // MaxLine is the length that no line exceeds, without its newline. Verify takes a longer one for damage.

@@ -72,6 +72,10 @@ func appendRecord(b []byte, r *Record, at time.Time) []byte {
 		b = append(b, `,"httpStatusCode":`...)
 		b = strconv.AppendInt(b, int64(r.HTTPStatus), 10)
 	}
+	if r.Detail != "" {
+		b = append(b, `,"detail":`...)
+		b = appendString(b, r.Detail, maxDetail)
+	}
 	return append(b, '}')
 }
 

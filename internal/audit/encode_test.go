@@ -33,6 +33,7 @@ type line struct {
 		RequestURI string `json:"requestUri"`
 		ID         string `json:"id"`
 		Status     int    `json:"httpStatusCode"`
+		Detail     string `json:"detail"`
 	} `json:"properties"`
 	Chain struct {
 		Seq  uint64 `json:"seq"`
@@ -80,6 +81,8 @@ func encode(r Record) string {
 func TestGoldenLines(t *testing.T) {
 	t.Parallel()
 	bare := Record{Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Operation: "KeyCreate", Category: Intent}
+	detailed := bare
+	detailed.Detail = `principal 6d0f4c1e "x"`
 	hostile := bare
 	hostile.Category = ""
 	hostile.ResourceID = "/ünder\"a\\\n"
@@ -104,6 +107,10 @@ func TestGoldenLines(t *testing.T) {
 			`"operationVersion":"","category":"AuditIntent","resultType":"","resultSignature":"","resultDescription":"",` +
 			`"durationMs":"0","callerIpAddress":"","correlationId":"","identity":{"claim":{}},` +
 			`"properties":{"clientInfo":"","requestUri":"","id":""},"chain":{"seq":1,"prev":""}}`},
+		"detail": {detailed, `{"time":"2026-01-02T03:04:05.0000000Z","resourceId":"","operationName":"KeyCreate",` +
+			`"operationVersion":"","category":"AuditIntent","resultType":"","resultSignature":"","resultDescription":"",` +
+			`"durationMs":"0","callerIpAddress":"","correlationId":"","identity":{"claim":{}},` +
+			`"properties":{"clientInfo":"","requestUri":"","id":"","detail":"principal 6d0f4c1e \"x\""},"chain":{"seq":1,"prev":""}}`},
 		"hostile": {hostile, `{"time":"2026-01-02T03:04:05.0000000Z","resourceId":"/üNDER\"A\\\n",` +
 			`"operationName":"KeyCreate","operationVersion":"","category":"AuditEvent","resultType":"",` +
 			`"resultSignature":"","resultDescription":"","durationMs":"0","callerIpAddress":"","correlationId":"",` +
@@ -156,7 +163,7 @@ func TestLongStringsAreCutAndTheLineStaysShort(t *testing.T) {
 		r := Record{
 			Time: time.Unix(1e9, 0), ResourceID: s, Operation: s, APIVersion: s, Category: Category(s), ResultType: s,
 			ResultSignature: s, ResultDescription: s, Duration: math.MaxInt64, CallerIP: s, CorrelationID: s, ObjectID: s,
-			UPN: s, AppID: s, ClientInfo: s, RequestURI: s, ID: s, HTTPStatus: math.MinInt64,
+			UPN: s, AppID: s, ClientInfo: s, RequestURI: s, ID: s, HTTPStatus: math.MinInt64, Detail: s,
 		}
 		var prev sum
 		b := appendChain(appendRecord(nil, &r, r.Time), math.MaxUint64, &prev)

@@ -107,7 +107,7 @@ func (s *Service) PutRoleAssignment(ctx context.Context, a Actor, scope authz.Sc
 			return roles.CanUnassign(by, old.Assignment)
 		})
 	}
-	d := deed{"RoleAssignmentWrite", scope.String(), next.ID}
+	d := deed{"RoleAssignmentPut", scope.String(), next.ID, next.detail()}
 	err = s.change(ctx, a, d, may, func(tx store.Tx) error {
 		state, err := s.rolesIn(tx)
 		if err != nil {
@@ -239,10 +239,24 @@ func (s *Service) DeleteRoleAssignment(ctx context.Context, a Actor, scope authz
 		}
 		return s.asks(r, a, func(roles *authz.Roles, by authz.Subject) error { return roles.CanUnassign(by, as.Assignment) })
 	}
-	d := deed{"RoleAssignmentDelete", scope.String(), bounded(id)}
+	d := deed{"RoleAssignmentDelete", scope.String(), bounded(id), ""}
+	err = s.db.View(ctx, func(r store.Reader) error {
+		as, err := find(r)
+		d.detail = as.detail()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
 	err = s.change(ctx, a, d, may, func(tx store.Tx) error {
-		if gone, err = find(tx); err != nil || gone == nil {
+		gone, err = find(tx)
+		switch {
+		case err != nil:
 			return err
+		case gone.detail() != d.detail:
+			return changedMeanwhile("role assignment")
+		case gone == nil:
+			return nil
 		}
 		return errors.Join(tx.Delete(assignmentKey(gone.ID)), newGeneration(tx))
 	})

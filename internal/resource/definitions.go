@@ -104,7 +104,7 @@ func (s *Service) PutRoleDefinition(ctx context.Context, a Actor, scope authz.Sc
 			return roles.CanDefine(by, old.RoleDefinition)
 		})
 	}
-	d := deed{"RoleDefinitionWrite", s.subscription(), guid}
+	d := deed{"RoleDefinitionPut", s.subscription(), guid, definitionDetail(def)}
 	err = s.change(ctx, a, d, may, func(tx store.Tx) error {
 		state, err := s.rolesIn(tx)
 		if err != nil {
@@ -212,12 +212,31 @@ func (s *Service) DeleteRoleDefinition(ctx context.Context, a Actor, scope authz
 		}
 		return s.asks(r, a, func(roles *authz.Roles, by authz.Subject) error { return roles.CanUndefine(by, old.RoleDefinition) })
 	}
-	d := deed{"RoleDefinitionDelete", s.subscription(), bounded(id)}
+	d := deed{"RoleDefinitionDelete", s.subscription(), bounded(id), ""}
+	tell := func(old *RoleDefinition) string {
+		if old == nil {
+			return ""
+		}
+		return definitionDetail(old.RoleDefinition)
+	}
+	err = s.db.View(ctx, func(r store.Reader) error {
+		_, old, err := find(r)
+		d.detail = tell(old)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
 	err = s.change(ctx, a, d, may, func(tx store.Tx) error {
 		state, old, err := find(tx)
 		gone = old
-		if err != nil || old == nil {
+		switch {
+		case err != nil:
 			return err
+		case tell(old) != d.detail:
+			return changedMeanwhile("role definition")
+		case old == nil:
+			return nil
 		}
 		for _, as := range state.assignments {
 			if strings.EqualFold(as.RoleID, old.ID) {

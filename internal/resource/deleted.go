@@ -64,7 +64,7 @@ func (s *Service) purgeOne(ctx context.Context, a Actor, f *family, location, na
 		return err
 	}
 	for more := true; more; {
-		err := s.change(ctx, a, deed{f.end, before.ARMID(), before.Name}, may, func(tx store.Tx) error {
+		err := s.change(ctx, a, deed{f.end, before.ARMID(), before.Name, ""}, may, func(tx store.Tx) error {
 			v, err := s.deletedAt(tx, f, location, name)
 			switch {
 			case err != nil:

@@ -82,6 +82,11 @@ func noRoleDefinition(id string) error {
 	return &Error{Kind: RoleDefinitionDoesNotExist, Message: fmt.Sprintf("The specified role definition with ID '%.64s' does not exist.", id)}
 }
 
+// changedMeanwhile refuses to do to one thing what was put on record for another.
+func changedMeanwhile(what string) error {
+	return &Error{Kind: ConflictError, Message: "The " + what + " was changed meanwhile. Look at it again."}
+}
+
 // sentence makes a message of an error's text.
 func sentence(text string) string {
 	return strings.ToUpper(text[:1]) + text[1:] + "."

@@ -226,7 +226,7 @@ func (b *bench) consistent(t testing.TB) {
 
 type auditLine struct {
 	Category, OperationName, ResultType, ResourceID string
-	Properties                                      struct{ ID string }
+	Properties                                      struct{ ID, Detail string }
 }
 
 // lines returns the records of the audit log about an operation.

@@ -120,7 +120,7 @@ func (s *Service) PutGroup(ctx context.Context, a Actor, g Group) (out Group, cr
 	if err := checkTags(g.Tags); err != nil {
 		return Group{}, false, err
 	}
-	err = s.changeGroup(ctx, a, "ResourceGroupWrite", writeGroup, scope, g.Name, func(tx store.Tx) error {
+	err = s.changeGroup(ctx, a, "GroupPut", writeGroup, scope, g.Name, func(tx store.Tx) error {
 		location, err := s.location(g.Location)
 		if err != nil {
 			return err
@@ -146,7 +146,7 @@ func (s *Service) PutGroup(ctx context.Context, a Actor, g Group) (out Group, cr
 func (s *Service) changeGroup(ctx context.Context, a Actor, operation, action string, scope authz.Scope, name string,
 	fn func(store.Tx) error) error {
 	may := func(r store.Reader) error { return s.authorize(r, a, action, scope) }
-	return s.change(ctx, a, deed{operation, s.subscription() + "/resourceGroups/" + name, name}, may, fn)
+	return s.change(ctx, a, deed{operation, s.subscription() + "/resourceGroups/" + name, name, ""}, may, fn)
 }
 
 // UpdateGroupTags replaces the tags of a group.
@@ -158,7 +158,7 @@ func (s *Service) UpdateGroupTags(ctx context.Context, a Actor, name string, tag
 	if err := checkTags(tags); err != nil {
 		return Group{}, err
 	}
-	err = s.changeGroup(ctx, a, "ResourceGroupWrite", writeGroup, scope, name, func(tx store.Tx) error {
+	err = s.changeGroup(ctx, a, "GroupPatch", writeGroup, scope, name, func(tx store.Tx) error {
 		rec, err := loadGroup(tx, name)
 		if err != nil {
 			return err
@@ -234,7 +234,7 @@ func (s *Service) DeleteGroup(ctx context.Context, a Actor, name string) error {
 		return err
 	}
 	for more := true; more; {
-		err := s.changeGroup(ctx, a, "ResourceGroupDelete", deleteGroup, scope, name, func(tx store.Tx) error {
+		err := s.changeGroup(ctx, a, "GroupDelete", deleteGroup, scope, name, func(tx store.Tx) error {
 			if _, err := loadGroup(tx, name); err != nil {
 				return err
 			}

@@ -64,7 +64,7 @@ func (s *Service) Bootstrap(ctx context.Context, operator, owner string) error {
 	if err := s.db.View(ctx, look); err != nil || !never {
 		return err
 	}
-	return s.change(ctx, Actor{Operator: operator}, deed{"RoleAssignmentWrite", s.subscription(), a.ID}, look, func(tx store.Tx) error {
+	return s.change(ctx, Actor{Operator: operator}, deed{"RoleAssignmentPut", s.subscription(), a.ID, a.detail()}, look, func(tx store.Tx) error {
 		if !never {
 			return nil // another server was first
 		}
@@ -85,7 +85,7 @@ func (s *Service) ensureGroup(ctx context.Context, operator string, v *Vault) er
 	if _, err := s.groupScope(v.ResourceGroup); err != nil {
 		return nil // made by a release that allowed any name: its administrators alone get in
 	}
-	d := deed{"ResourceGroupWrite", s.subscription() + "/resourceGroups/" + v.ResourceGroup, v.ResourceGroup}
+	d := deed{"GroupPut", s.subscription() + "/resourceGroups/" + v.ResourceGroup, v.ResourceGroup, ""}
 	return s.change(ctx, Actor{Operator: operator}, d, look, func(tx store.Tx) error {
 		if there {
 			return nil

@@ -139,6 +139,10 @@ type Actor struct {
 	// Operator, if not empty, is the operating system's name of the person at the machine: whoever can reach the local
 	// administration socket, or runs init. The file system decides who that is, so no role is asked.
 	Operator string
+
+	// Note, if not nil, is told under which operation, and with which detail, a change is put on record, so that whoever
+	// answers a request can give its outcome the same. It is called before the change is authorised.
+	Note func(operation, detail string)
 }
 
 func (a Actor) subject() authz.Subject {
@@ -239,12 +243,16 @@ type deed struct {
 	operation string // as in Azure's log: "VaultPut"
 	resource  string // ARM id
 	id        string // what it is about
+	detail    string // who gets or loses which rights by it
 }
 
 // change authorises the actor, puts the intent on record, and runs fn in a transaction in which the actor is authorised once more.
 // The outcome of a request is recorded by whoever answers it; behind an operator's act stands no request, so its outcome is
 // recorded here.
 func (s *Service) change(ctx context.Context, a Actor, d deed, may func(store.Reader) error, fn func(store.Tx) error) error {
+	if a.Note != nil {
+		a.Note(d.operation, d.detail)
+	}
 	if err := s.db.View(ctx, may); err != nil {
 		return err
 	}
@@ -267,6 +275,7 @@ func (s *Service) change(ctx context.Context, a Actor, d deed, may func(store.Re
 		Operation:     d.operation,
 		CorrelationID: audit.CorrelationID(ctx),
 		ID:            d.id,
+		Detail:        d.detail,
 	}
 	if a.Operator != "" {
 		rec.UPN = a.Operator

@@ -616,7 +616,7 @@ func TestOnRecord(t *testing.T) {
 	if l := b.lines(t, "VaultPatch"); len(l) != 2 || l[1].ResultType != "Success" {
 		t.Errorf("of the change: %+v", l)
 	}
-	if l := b.lines(t, "RoleAssignmentWrite"); len(l) != 2 {
+	if l := b.lines(t, "RoleAssignmentPut"); len(l) != 2 {
 		t.Errorf("of the first assignment: %+v", l)
 	}
 	_, err = b.ChangeAdministrators(ctx, owner, "vault", []string{otherID}, nil)

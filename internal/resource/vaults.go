@@ -121,7 +121,7 @@ func (s *Service) put(ctx context.Context, a Actor, f *family, group, name strin
 	if in.recover {
 		operation = f.recover
 	}
-	err = s.changeVault(ctx, a, f, operation, f.write, scope, group, name, func(tx store.Tx) error {
+	err = s.changeVault(ctx, a, f, operation, f.write, scope, group, name, in.detail(), func(tx store.Tx) error {
 		old, err := s.load(tx, f, name)
 		created = false
 		switch {
@@ -164,10 +164,10 @@ func neverDeleted(f *family, name string) error {
 }
 
 // changeVault is change for something about one vault.
-func (s *Service) changeVault(ctx context.Context, a Actor, f *family, operation, action string, scope authz.Scope, group, name string,
-	fn func(store.Tx) error) error {
+func (s *Service) changeVault(ctx context.Context, a Actor, f *family, operation, action string, scope authz.Scope,
+	group, name, detail string, fn func(store.Tx) error) error {
 	may := func(r store.Reader) error { return s.authorize(r, a, action, scope) }
-	return s.change(ctx, a, deed{operation, s.armID(f, group, name), name}, may, fn)
+	return s.change(ctx, a, deed{operation, s.armID(f, group, name), name, detail}, may, fn)
 }
 
 // create makes a vault in a group that is there. An operator's group is made with it.
@@ -358,7 +358,7 @@ func (s *Service) patch(ctx context.Context, a Actor, f *family, group, name str
 	if err != nil {
 		return nil, err
 	}
-	err = s.changeVault(ctx, a, f, f.patch, f.write, scope, group, name, func(tx store.Tx) error {
+	err = s.changeVault(ctx, a, f, f.patch, f.write, scope, group, name, in.detail(), func(tx store.Tx) error {
 		old, err := s.liveIn(tx, f, group, name)
 		if err == nil {
 			v, err = s.alter(tx, a, old, in)
@@ -469,7 +469,7 @@ func (s *Service) remove(ctx context.Context, a Actor, f *family, group, name st
 	if err != nil {
 		return false, err
 	}
-	err = s.changeVault(ctx, a, f, f.remove, f.delete, scope, group, name, func(tx store.Tx) error {
+	err = s.changeVault(ctx, a, f, f.remove, f.delete, scope, group, name, "", func(tx store.Tx) error {
 		old, err := s.liveIn(tx, f, group, name)
 		if existed = err == nil; !existed {
 			if IsKind(err, ResourceNotFound) {
@@ -499,24 +499,20 @@ const (
 func (s *Service) ChangeAccessPolicies(ctx context.Context, a Actor, group, name string, op AccessPolicyChange,
 	list []authz.AccessPolicy) (v *Vault, err error) {
 	scope, err := s.scope(&vaultFamily, group, name)
+	if err == nil {
+		err = s.checkPolicies(list) // also what is to be taken away must make sense by itself
+	}
 	if err != nil {
 		return nil, err
 	}
 	may := func(r store.Reader) error {
 		return s.asks(r, a, func(roles *authz.Roles, by authz.Subject) error { return roles.CanWriteAccessPolicies(by, scope) })
 	}
-	d := deed{"VaultPatch", s.armID(&vaultFamily, group, name), name}
+	d := deed{"VaultAccessPolicyPut", s.armID(&vaultFamily, group, name), name, op.String() + " " + policiesDetail(list)}
 	err = s.change(ctx, a, d, may, func(tx store.Tx) error {
 		old, err := s.liveIn(tx, &vaultFamily, group, name)
 		if err != nil {
 			return err
-		}
-		if len(list) > authz.MaxAccessPolicies {
-			return invalidProperty("accessPolicies", "There are %d access policies: a vault can have %d.", len(list), authz.MaxAccessPolicies)
-		}
-		// What is asked for must make sense by itself, also where it is to be taken away.
-		if _, err := authz.CompileAccessPolicies(old.TenantID, list); err != nil {
-			return invalidText("accessPolicies", err)
 		}
 		changed := *old
 		changed.setPolicies(op.apply(old.AccessPolicies, list))
@@ -528,6 +524,8 @@ func (s *Service) ChangeAccessPolicies(ctx context.Context, a Actor, group, name
 	}
 	return v, nil
 }
+
+func (op AccessPolicyChange) String() string { return [...]string{"add", "replace", "remove"}[op] }
 
 func (op AccessPolicyChange) apply(old, list []authz.AccessPolicy) []authz.AccessPolicy {
 	out := slices.Clone(old)
@@ -619,7 +617,8 @@ func (s *Service) ChangeAdministrators(ctx context.Context, a Actor, name string
 		}
 		return nil
 	}
-	err = s.change(ctx, a, deed{"VaultPatch", before.ARMID(), before.Name}, may, func(tx store.Tx) error {
+	d := deed{"VaultPatch", before.ARMID(), before.Name, administratorsDetail(add, remove)}
+	err = s.change(ctx, a, d, may, func(tx store.Tx) error {
 		old, err := s.liveIn(tx, &vaultFamily, before.ResourceGroup, name)
 		if err != nil {
 			return err

@@ -42,6 +42,7 @@ func (s *Server) observeRequest(ctx context.Context, o *wire.Outcome) error {
 		RequestURI:      o.URI,
 		ID:              o.Object,
 		HTTPStatus:      o.Status,
+		Detail:          o.Detail,
 	}
 	if o.Status >= 400 {
 		rec.ResultType = audit.Failure
@@ -55,6 +56,7 @@ func (s *Server) observeRequest(ctx context.Context, o *wire.Outcome) error {
 	if o.Status >= 400 {
 		// Who is refused does not decide how much is written about it.
 		rec.ClientInfo, rec.RequestURI, rec.ID = cutRefused(rec.ClientInfo), cutRefused(rec.RequestURI), cutRefused(rec.ID)
+		rec.Detail = cutRefused(rec.Detail)
 	}
 	if o.Caller == nil && o.Status < 500 {
 		bound := s.flood

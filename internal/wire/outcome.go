@@ -15,6 +15,7 @@ type Outcome struct {
 	Vault      string           // the first label of the host
 	Resource   string           // ARM resource id of the vault, if the operation has told it
 	Object     string           // URL of the object, as far as the request names one
+	Detail     string           // of a change of rights: who gets or loses which
 	Caller     *identity.Caller // nil if there is no valid token
 	Address    string           // the caller's IP address
 	UserAgent  string
