@@ -6,7 +6,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -192,20 +194,23 @@ func TestReadDays(t *testing.T) {
 
 func TestReadNetwork(t *testing.T) {
 	t.Parallel()
-	for in, want := range map[string]authz.NetworkAction{
-		`{}`: authz.AllowAddresses, `{"defaultAction":"deny"}`: authz.DenyAddresses, `{"ipRules":[]}`: authz.AllowAddresses,
-		`{"ipRules":[{"value":"10.0.0.1"}]}`:                         authz.DenyAddresses,
-		`{"ipRules":[{"value":"10.0.0.1"}],"defaultAction":"ALLOW"}`: authz.AllowAddresses,
-		`{"virtualNetworkRules":[{"id":"/x"}]}`:                      authz.DenyAddresses,
-		`{"defaultAction":"maybe"}`:                                  "", `{"bypass":"All"}`: "", `{"ipRules":[{}]}`: "", `{"ipRules":[{"value":"x"}]}`: "",
-		`{"ipRules":[` + strings.Repeat(`{"value":"10.0.0.1"},`, authz.MaxIPRules) + `{"value":"10.0.0.1"}]}`: "",
+	ranges := []netip.Prefix{netip.MustParsePrefix("10.0.0.1/32")}
+	for in, want := range map[string]*authz.NetworkRules{ // what is left out is zero, which is not the same as empty
+		`{}`:                       {},
+		`{"defaultAction":"deny"}`: {DefaultAction: authz.DenyAddresses},
+		`{"bypass":"none"}`:        {Bypass: authz.BypassNone},
+		`{"ipRules":[],"virtualNetworkRules":[]}`:                    {IPRules: []netip.Prefix{}, VirtualNetworks: []string{}},
+		`{"ipRules":[{"value":"10.0.0.1"}],"defaultAction":"ALLOW"}`: {IPRules: ranges, DefaultAction: authz.AllowAddresses},
+		`{"virtualNetworkRules":[{"id":"/x"}]}`:                      {VirtualNetworks: []string{"/x"}},
+		`{"defaultAction":"maybe"}`:                                  nil, `{"bypass":"All"}`: nil, `{"ipRules":[{}]}`: nil, `{"ipRules":[{"value":"x"}]}`: nil,
+		`{"ipRules":[` + strings.Repeat(`{"value":"10.0.0.1"},`, authz.MaxIPRules) + `{"value":"10.0.0.1"}]}`: nil,
 	} {
 		o, err := wire.ParseObject([]byte(`{"networkAcls":`+in+`}`), maxMembers)
 		if err != nil {
 			t.Fatal(err)
 		}
 		n, err := readNetwork(o)
-		if (err == nil) != (want != "") || err == nil && n.DefaultAction != want {
+		if (err == nil) != (want != nil) || err == nil && !reflect.DeepEqual(n, want) {
 			t.Errorf("%.100s: %+v, %v", in, n, err)
 		}
 	}

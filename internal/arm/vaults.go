@@ -2,6 +2,7 @@ package arm
 
 import (
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -330,25 +331,21 @@ func readTier(o wire.Object) (resource.Tier, error) {
 		message: sprintf("The SKU '%s' of family '%s' is not supported: vaults are of family A, 'standard' or 'premium'.", clip(name), clip(family))}
 }
 
-// readNetwork reads the network rules; nil if there are none.
+// readNetwork reads what the network rules shall be; nil if nothing is said. What is left out is zero.
 func readNetwork(o wire.Object) (*authz.NetworkRules, error) {
 	acls, ok, err := o.Object("networkAcls")
 	if !ok || err != nil {
 		return nil, err
 	}
-	n := &authz.NetworkRules{Bypass: authz.BypassAzureServices}
 	bypass, err := choice(acls, "bypass", string(authz.BypassAzureServices), string(authz.BypassNone))
 	if err != nil {
 		return nil, err
-	}
-	if bypass != "" {
-		n.Bypass = authz.NetworkBypass(bypass)
 	}
 	action, err := choice(acls, "defaultAction", string(authz.AllowAddresses), string(authz.DenyAddresses))
 	if err != nil {
 		return nil, err
 	}
-	n.DefaultAction = authz.NetworkAction(action)
+	n := &authz.NetworkRules{Bypass: authz.NetworkBypass(bypass), DefaultAction: authz.NetworkAction(action)}
 	if err := readIPRules(acls, n); err != nil {
 		return nil, err
 	}
@@ -356,19 +353,15 @@ func readNetwork(o wire.Object) (*authz.NetworkRules, error) {
 	if err != nil {
 		return nil, err
 	}
+	if networks != nil {
+		n.VirtualNetworks = []string{}
+	}
 	for _, rule := range networks {
 		id, err := rule.Required("id")
 		if err != nil {
 			return nil, err
 		}
 		n.VirtualNetworks = append(n.VirtualNetworks, id)
-	}
-	if n.DefaultAction == "" {
-		// Rules are for letting in, so whoever sends some means that nobody else gets in.
-		n.DefaultAction = authz.AllowAddresses
-		if len(n.IPRules)+len(n.VirtualNetworks) > 0 {
-			n.DefaultAction = authz.DenyAddresses
-		}
 	}
 	return n, nil
 }
@@ -380,6 +373,9 @@ func readIPRules(acls wire.Object, n *authz.NetworkRules) error {
 	}
 	if len(rules) > authz.MaxIPRules {
 		return acls.WrongType("ipRules", sprintf("a list of %d rules at most", authz.MaxIPRules))
+	}
+	if rules != nil {
+		n.IPRules = []netip.Prefix{}
 	}
 	for _, rule := range rules {
 		value, err := rule.Required("value")

@@ -109,7 +109,12 @@ func (in *settings) detail() string {
 		parts = append(parts, "public network access: "+bounded(*in.PublicNetworkAccess))
 	}
 	if n := in.Network; n != nil {
-		parts = append(parts, fmt.Sprintf("network: %s but for %d address ranges", n.DefaultAction, len(n.IPRules)))
+		if n.DefaultAction != "" {
+			parts = append(parts, "network's default action: "+bounded(string(n.DefaultAction)))
+		}
+		if n.IPRules != nil {
+			parts = append(parts, fmt.Sprintf("network's address ranges: %d", len(n.IPRules)))
+		}
 	}
 	if in.administrators != nil {
 		parts = append(parts, administratorsDetail(in.administrators, nil))

@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +15,7 @@ import (
 )
 
 // PutVaultParams is what a vault shall be. A nil member means the default in a new vault and, in one that is there, as it is;
-// what access depends on never changes by being left out.
+// what access depends on never changes by being left out, which holds for each member of Network by itself.
 type PutVaultParams struct {
 	Location                     string // may be empty for a vault that is there
 	Tags                         map[string]string
@@ -38,7 +39,8 @@ type PutVaultParams struct {
 	Administrators []string // from operators only
 }
 
-// PatchVaultParams is what changes about a vault. A nil member stays as it is; Tags replaces all tags.
+// PatchVaultParams is what changes about a vault. A nil member stays as it is, and so does one of Network; Tags replaces all
+// tags.
 type PatchVaultParams struct {
 	Tags                         map[string]string
 	Tier                         Tier
@@ -299,12 +301,32 @@ func (v *Vault) setPolicies(list []authz.AccessPolicy) {
 	}
 }
 
+// overRules returns the rules with what is left out of them as it was in the old ones, if there are any.
+func overRules(old *authz.NetworkRules, next authz.NetworkRules) authz.NetworkRules {
+	if old == nil {
+		old = &authz.NetworkRules{Bypass: authz.BypassAzureServices, DefaultAction: authz.AllowAddresses}
+		if len(next.IPRules)+len(next.VirtualNetworks) > 0 {
+			old.DefaultAction = authz.DenyAddresses // rules are for letting in: whoever sends some means that nobody else gets in
+		}
+	}
+	next.Bypass = cmp.Or(next.Bypass, old.Bypass)
+	next.DefaultAction = cmp.Or(next.DefaultAction, old.DefaultAction)
+	if next.IPRules == nil {
+		next.IPRules = old.IPRules
+	}
+	if next.VirtualNetworks == nil {
+		next.VirtualNetworks = old.VirtualNetworks
+	}
+	return next
+}
+
 func (v *Vault) setNetwork(rules *authz.NetworkRules, public *string) error {
 	if rules != nil {
-		if err := rules.Validate(); err != nil {
+		next := overRules(v.Network, *rules)
+		if err := next.Validate(); err != nil {
 			return invalidText("networkAcls", err)
 		}
-		v.Network = rules
+		v.Network = &next
 	}
 	if public == nil {
 		return nil

@@ -2,6 +2,7 @@ package resource
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/strongroom/strongroom/internal/authz"
 	"github.com/strongroom/strongroom/internal/record"
@@ -241,7 +243,7 @@ func TestPutVaultRefuses(t *testing.T) {
 		"tier of HSMs":        {"g", "new", PutVaultParams{Location: "local", Tier: ManagedHSM}, SkuNotSupported},
 		"administrators":      {"g", "new", PutVaultParams{Location: "local", Administrators: []string{ownerID}}, SkuNotSupported},
 		"public":              {"g", "new", PutVaultParams{Location: "local", PublicNetworkAccess: new("maybe")}, InvalidProperty},
-		"network":             {"g", "new", PutVaultParams{Location: "local", Network: &authz.NetworkRules{}}, InvalidProperty},
+		"network":             {"g", "new", PutVaultParams{Location: "local", Network: &authz.NetworkRules{DefaultAction: "maybe"}}, InvalidProperty},
 		"policy, unknown":     {"g", "new", PutVaultParams{Location: "local", AccessPolicies: []authz.AccessPolicy{{TenantID: tenant, ObjectID: otherID, Keys: []string{"fly"}}}}, InvalidProperty},
 		"policy, twice":       {"g", "new", PutVaultParams{Location: "local", AccessPolicies: append(policy(1), policy(1)...)}, InvalidProperty},
 		"policy, tenant":      {"g", "new", PutVaultParams{Location: "local", AccessPolicies: []authz.AccessPolicy{{TenantID: otherID, ObjectID: otherID}}}, InvalidProperty},
@@ -292,6 +294,57 @@ func TestPutKeepsAccess(t *testing.T) {
 	}
 	if got := next.AccessPolicies[0].Secrets; !slices.Equal(got, []string{"Get", "LIST"}) {
 		t.Errorf("verbs %q", got)
+	}
+}
+
+// TestPartOfRules changes a part of the network rules of a vault and of a managed HSM: what is left out stays as it was.
+func TestPartOfRules(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	ranges := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	networks := []string{"/subscriptions/s/subnets/a"}
+	full := authz.NetworkRules{
+		Bypass: authz.BypassNone, DefaultAction: authz.DenyAddresses, IPRules: ranges, VirtualNetworks: networks,
+	}
+	open := authz.NetworkRules{Bypass: authz.BypassAzureServices, DefaultAction: authz.AllowAddresses}
+	with := func(n authz.NetworkRules, change func(*authz.NetworkRules)) authz.NetworkRules { change(&n); return n }
+	for i, c := range []struct {
+		before     *authz.NetworkRules
+		said, want authz.NetworkRules
+	}{
+		{&full, authz.NetworkRules{}, full},
+		{&full, authz.NetworkRules{Bypass: authz.BypassAzureServices}, with(full, func(n *authz.NetworkRules) { n.Bypass = authz.BypassAzureServices })},
+		{&full, authz.NetworkRules{DefaultAction: authz.AllowAddresses}, with(full, func(n *authz.NetworkRules) { n.DefaultAction = authz.AllowAddresses })},
+		{&full, authz.NetworkRules{IPRules: []netip.Prefix{}}, with(full, func(n *authz.NetworkRules) { n.IPRules = nil })},
+		{&full, authz.NetworkRules{VirtualNetworks: []string{}}, with(full, func(n *authz.NetworkRules) { n.VirtualNetworks = nil })},
+		{&open, authz.NetworkRules{IPRules: ranges}, with(open, func(n *authz.NetworkRules) { n.IPRules = ranges })},
+		{nil, authz.NetworkRules{}, open},
+		{nil, authz.NetworkRules{IPRules: []netip.Prefix{}}, open},
+		{nil, authz.NetworkRules{IPRules: ranges}, with(open, func(n *authz.NetworkRules) { n.IPRules, n.DefaultAction = ranges, authz.DenyAddresses })},
+		{nil, authz.NetworkRules{VirtualNetworks: networks}, with(open, func(n *authz.NetworkRules) {
+			n.VirtualNetworks, n.DefaultAction = networks, authz.DenyAddresses
+		})},
+	} {
+		name := fmt.Sprintf("rules-%d", i)
+		b.vault(t, name, func(p *PutVaultParams) { p.Network = c.before })
+		_, _, err := b.PutHSM(ctx, owner, "g", name, PutHSMParams{
+			Location: "local", SKUName: "Standard_B1", Administrators: []string{ownerID}, Network: c.before,
+		})
+		must(t, err)
+		check := func(what string, err error, v *Vault) {
+			t.Helper()
+			must(t, err)
+			same := gocmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
+			if diff := gocmp.Diff(c.want, *v.Network, same, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("%d, %s (-want +got):\n%s", i, what, diff)
+			}
+		}
+		v, _, err := b.PutVault(ctx, owner, "g", name, PutVaultParams{Network: &c.said})
+		check("put", err, v)
+		v, err = b.PatchVault(ctx, owner, "g", name, PatchVaultParams{Network: &c.said})
+		check("patched once more", err, v)
+		v, err = b.PatchHSM(ctx, owner, "g", name, PatchHSMParams{Network: &c.said})
+		check("HSM", err, v)
 	}
 }
 
