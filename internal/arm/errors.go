@@ -73,6 +73,8 @@ var objectKinds = map[keyvault.Kind]answer{
 	keyvault.VaultNotFound:         {404, "ResourceNotFound", "the vault has been deleted meanwhile"},
 	keyvault.NotFound:              {404, "NotFound", "no such key or secret, or no such version"},
 	keyvault.AccessDenied:          {403, "Forbidden", "the caller may not do that in the vault"},
+	keyvault.ForbiddenByFirewall:   {403, "Forbidden", "the vault's network rules do not let that address in"},
+	keyvault.ForbiddenByConnection: {403, "Forbidden", "the vault's `publicNetworkAccess` is Disabled"},
 	keyvault.Disabled:              {403, "Forbidden", "the version is disabled"},
 	keyvault.Managed:               {403, "Forbidden", "the object belongs to a certificate"},
 	keyvault.DeletedButRecoverable: {409, "ConflictError", "the name belongs to a soft-deleted object"},

@@ -3,6 +3,7 @@ package arm
 import (
 	"errors"
 	"net/http"
+	"net/netip"
 	"strings"
 
 	"github.com/strongroom/strongroom/internal/keyvault"
@@ -13,7 +14,9 @@ import (
 // Keys and secrets that are made together with a vault, by templates. A secret's value can be written and never read.
 //
 // Azure lets whoever may write a vault's resources write secrets into it that way, past what the vault says about who may.
-// Here it takes both: the action of this plane and the permission in the vault.
+// Here it takes both: the action of this plane and the permission in the vault. From where the vault can be reached, and that is
+// Azure's rule for the data plane alone, holds here too: a network that is kept out of a vault does not get in by way of this
+// plane.
 
 // maxSecret has room for a value of full size with each byte escaped as six, and for as many tags as there can be.
 const maxSecret = 256 << 10
@@ -62,11 +65,15 @@ func attributesOf(p keyvault.Properties) attributes {
 	return attributes{p.Enabled, p.NotBefore, p.Expires, p.Created, p.Updated}
 }
 
-// vaultFor finds the vault in the path for whoever may perform an action at it.
+// vaultFor finds the vault in the path for whoever may perform an action at it, from where he asks.
 func (q *request) vaultFor(action string) (*resource.Vault, error) {
 	v, err := findVault(q)
 	if err == nil {
 		err = q.resources().Authorize(q.ctx, q.actor(), "Microsoft.KeyVault/vaults/"+action, v.Scope())
+	}
+	if err == nil {
+		from, _ := netip.ParseAddr(q.outcome.Address) // an address that is none is in no rule
+		err = q.h.cfg.Vaults.Reachable(q.ctx, v.Name, from)
 	}
 	return v, err
 }

@@ -26,7 +26,7 @@ the vaults is refused. There is one subscription.
 
 What an answer of 202 announces is done already; its ` + "`Location`" + ` is answered from what there is, by any server. Private endpoints do not exist:
 lists of them are empty, and looking one up or approving one is answered 404. Keys and secrets that are made through this plane need the action of this plane and the
-permission in the vault; a secret's value is never returned.
+permission in the vault, from an address that its network rules let in; a secret's value is never returned.
 
 ## Operations
 
