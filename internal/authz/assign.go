@@ -16,7 +16,8 @@ const (
 // *DeniedError.
 //
 // To replace an assignment is to remove the old one and to make the new one, so it needs CanUnassign as well. The caller
-// vouches for the principal's type, of which conditions may speak.
+// vouches for the principal's type, of which conditions may speak: he says AnyPrincipal, which no condition lists, if he only has
+// it by hearsay.
 func (r *Roles) CanAssign(s Subject, a Assignment) error {
 	if r == nil {
 		return &DeniedError{Action: writeAssignments, Scope: a.Scope, Reason: "there are no role assignments"}

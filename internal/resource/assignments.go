@@ -87,8 +87,15 @@ func (s *Service) GetRoleAssignment(ctx context.Context, a Actor, scope authz.Sc
 // PutRoleAssignment makes the assignment with that id at a scope. One that is there can only get another condition or description.
 func (s *Service) PutRoleAssignment(ctx context.Context, a Actor, scope authz.Scope, id string, p AssignmentParams) (
 	out *RoleAssignment, created bool, err error) {
-	next, err := s.newAssignment(ctx, scope, id, p)
+	next, err := newAssignment(scope, id, p)
 	if err != nil {
+		return nil, false, err
+	}
+	known, err := s.typeOf(ctx, next.PrincipalID)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := next.setType(known); err != nil {
 		return nil, false, err
 	}
 	may := func(r store.Reader) error {
@@ -101,10 +108,13 @@ func (s *Service) PutRoleAssignment(ctx context.Context, a Actor, scope authz.Sc
 		}
 		old := state.assignment(next.ID)
 		return s.asks(r, a, func(roles *authz.Roles, by authz.Subject) error {
-			if err := roles.CanAssign(by, next.Assignment); err != nil || old == nil {
+			if err := roles.CanAssign(by, next.seen(known)); err != nil || old == nil {
 				return err
 			}
-			return roles.CanUnassign(by, old.Assignment)
+			if old.PrincipalID != next.PrincipalID { // which will be refused
+				return roles.CanUnassign(by, old.seen(authz.AnyPrincipal))
+			}
+			return roles.CanUnassign(by, old.seen(known))
 		})
 	}
 	d := deed{"RoleAssignmentPut", scope.String(), next.ID, next.detail()}
@@ -138,7 +148,7 @@ func (s *Service) PutRoleAssignment(ctx context.Context, a Actor, scope authz.Sc
 }
 
 // newAssignment checks what can be checked of an assignment by itself.
-func (s *Service) newAssignment(ctx context.Context, scope authz.Scope, id string, p AssignmentParams) (*RoleAssignment, error) {
+func newAssignment(scope authz.Scope, id string, p AssignmentParams) (*RoleAssignment, error) {
 	name, ok := parseGUID(id)
 	if !ok {
 		return nil, invalidProperty("roleAssignmentName", "The role assignment id '%s' is no GUID.", bounded(id))
@@ -154,28 +164,43 @@ func (s *Service) newAssignment(ctx context.Context, scope authz.Scope, id strin
 	if !utf8.ValidString(p.Description) || utf8.RuneCountInString(p.Description) > maxAssignmentDescription {
 		return nil, invalidProperty("description", "The description has more than %d characters.", maxAssignmentDescription)
 	}
-	out := &RoleAssignment{
+	return &RoleAssignment{
 		Assignment: authz.Assignment{
 			ID: name, Scope: scope, PrincipalID: principal, PrincipalType: p.PrincipalType, RoleID: role,
 			Condition: p.Condition, ConditionVersion: p.ConditionVersion,
 		},
 		Description: p.Description,
-	}
+	}, nil
+}
+
+// typeOf returns what a principal is, AnyPrincipal for one that the directory does not know: one of another issuer, or a group.
+func (s *Service) typeOf(ctx context.Context, principal string) (authz.PrincipalType, error) {
 	if s.cfg.Principals == nil {
-		return out, nil
+		return authz.AnyPrincipal, nil
 	}
-	known, err := s.cfg.Principals.PrincipalType(ctx, principal)
-	switch {
-	case err != nil:
-		return nil, err
-	case known == authz.AnyPrincipal: // of another issuer, or a group: what is said counts
-	case p.PrincipalType != authz.AnyPrincipal && p.PrincipalType != known:
-		return nil, invalidProperty("principalType", "The principal '%s' has the type '%s', which is different from the specified type '%s'.",
-			principal, known, bounded(string(p.PrincipalType)))
-	default:
-		out.PrincipalType = known
+	return s.cfg.Principals.PrincipalType(ctx, principal)
+}
+
+// setType sets the type of a principal that the directory knows, and refuses another one. Of others, what is said is kept.
+func (a *RoleAssignment) setType(known authz.PrincipalType) error {
+	if known == authz.AnyPrincipal {
+		return nil
 	}
-	return out, nil
+	if a.PrincipalType != authz.AnyPrincipal && a.PrincipalType != known {
+		return invalidProperty("principalType", "The principal '%s' has the type '%s', which is different from the specified type '%s'.",
+			a.PrincipalID, known, bounded(string(a.PrincipalType)))
+	}
+	a.PrincipalType = known
+	return nil
+}
+
+// seen is the assignment as conditions see it, of which one may speak of the principal's type. Whoever is limited by it could
+// say of a principal that the directory does not know whatever suits him. So of such a one the type is none, which no
+// condition lists.
+func (a *RoleAssignment) seen(known authz.PrincipalType) authz.Assignment {
+	out := a.Assignment
+	out.PrincipalType = known
+	return out
 }
 
 // checkAssignment refuses an assignment that does not fit to what is there. old is nil for a new one.
@@ -229,6 +254,18 @@ func (s *Service) DeleteRoleAssignment(ctx context.Context, a Actor, scope authz
 		}
 		return nil, nil
 	}
+	var before *RoleAssignment
+	err = s.db.View(ctx, func(r store.Reader) error {
+		before, err = find(r)
+		return err
+	})
+	known := authz.AnyPrincipal
+	if err == nil && before != nil {
+		known, err = s.typeOf(ctx, before.PrincipalID)
+	}
+	if err != nil {
+		return nil, err
+	}
 	may := func(r store.Reader) error {
 		as, err := find(r)
 		if err != nil {
@@ -237,17 +274,9 @@ func (s *Service) DeleteRoleAssignment(ctx context.Context, a Actor, scope authz
 		if as == nil {
 			return s.authorize(r, a, readAssignments, scope)
 		}
-		return s.asks(r, a, func(roles *authz.Roles, by authz.Subject) error { return roles.CanUnassign(by, as.Assignment) })
+		return s.asks(r, a, func(roles *authz.Roles, by authz.Subject) error { return roles.CanUnassign(by, as.seen(known)) })
 	}
-	d := deed{"RoleAssignmentDelete", scope.String(), bounded(id), ""}
-	err = s.db.View(ctx, func(r store.Reader) error {
-		as, err := find(r)
-		d.detail = as.detail()
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
+	d := deed{"RoleAssignmentDelete", scope.String(), bounded(id), before.detail()}
 	err = s.change(ctx, a, d, may, func(tx store.Tx) error {
 		gone, err = find(tx)
 		switch {

@@ -667,3 +667,65 @@ func BenchmarkDecide(b *testing.B) {
 	})
 	must(b, err)
 }
+
+// A directory knows some principals.
+type directory map[string]authz.PrincipalType
+
+func (d directory) PrincipalType(_ context.Context, id string) (authz.PrincipalType, error) {
+	return d[id], nil
+}
+
+// TestTypesByHearsay: who is limited to a type of principals cannot say of a principal that nobody here knows that it is one.
+func TestTypesByHearsay(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	b.cfg.Principals = directory{thirdID: authz.ServicePrincipal}
+	sub := b.SubscriptionScope()
+	const id, stranger = "a5516e00-0000-4000-8000-00000000000a", "0e0e0000-0000-4000-8000-00000000000e"
+	clause := func(action, source, types string) string {
+		return `((!(ActionMatches{'Microsoft.Authorization/roleAssignments/` + action + `'})) OR (` +
+			`@` + source + `[Microsoft.Authorization/roleAssignments:RoleDefinitionId] ForAnyOfAnyValues:GuidEquals {` + authz.RoleReader + `} AND ` +
+			`@` + source + `[Microsoft.Authorization/roleAssignments:PrincipalType] ForAnyOfAnyValues:StringEqualsIgnoreCase {` + types + `}))`
+	}
+	params := func(principal string, kind authz.PrincipalType) AssignmentParams {
+		return AssignmentParams{RoleDefinitionID: authz.RoleReader, PrincipalID: principal, PrincipalType: kind}
+	}
+	for name, c := range map[string]struct {
+		types, principal string
+		said             authz.PrincipalType
+		allowed          bool
+	}{
+		"of the directory":                  {`'ServicePrincipal'`, thirdID, authz.ServicePrincipal, true},
+		"of the directory, type not said":   {`'ServicePrincipal'`, thirdID, authz.AnyPrincipal, true},
+		"of the directory, other type":      {`'User', 'Group'`, thirdID, authz.AnyPrincipal, false},
+		"stranger said to be a user":        {`'User'`, stranger, authz.UserPrincipal, false},
+		"stranger said to be a group":       {`'Group'`, stranger, authz.GroupPrincipal, false},
+		"stranger said to be what may be":   {`'ServicePrincipal'`, stranger, authz.ServicePrincipal, false},
+		"stranger, type not said":           {`'User', 'Group', 'ServicePrincipal'`, stranger, authz.AnyPrincipal, false},
+		"stranger, whatever is said of him": {`'User', 'Group', 'ServicePrincipal'`, stranger, authz.UserPrincipal, false},
+	} {
+		p := params(otherID, authz.ServicePrincipal)
+		p.RoleDefinitionID, p.ConditionVersion = authz.RoleOwner, authz.ConditionVersion
+		p.Condition = clause("write", "Request", c.types) + " AND " + clause("delete", "Resource", c.types)
+		limit, _, err := b.PutRoleAssignment(ctx, owner, sub, guid(), p)
+		must(t, err)
+		check := func(what string, err error) {
+			t.Helper()
+			if (err == nil) != c.allowed || err != nil && !IsKind(err, AuthorizationFailed) {
+				t.Errorf("%s: %s: %v", name, what, err)
+			}
+		}
+		_, _, err = b.PutRoleAssignment(ctx, nobody, sub, id, params(c.principal, c.said))
+		check("make", err)
+		_, _, err = b.PutRoleAssignment(ctx, owner, sub, id, params(c.principal, c.said)) // it is there now
+		must(t, err)
+		_, _, err = b.PutRoleAssignment(ctx, nobody, sub, id, params(c.principal, c.said))
+		check("change", err)
+		_, err = b.DeleteRoleAssignment(ctx, nobody, sub, id)
+		check("remove", err)
+		for _, a := range []string{id, limit.ID} {
+			_, err = b.DeleteRoleAssignment(ctx, owner, sub, a)
+			must(t, err)
+		}
+	}
+}
