@@ -32,6 +32,7 @@ func allowedImports() map[string][]string {
 		},
 
 		// Public packages.
+		"administration": {"internal/challenge"},
 		"strongroomtest": {"internal/admin", "internal/server"},
 
 		// Wiring: the only package that knows all others.

@@ -1,0 +1,46 @@
+package administration
+
+// A DataAction is something that can be done in a managed HSM and that a role allows.
+type DataAction string
+
+// The data actions of managed HSMs. Some have no /action at their end; that is how the service writes them.
+const (
+	DataActionReadKey            DataAction = "Microsoft.KeyVault/managedHsm/keys/read/action"
+	DataActionWriteKey           DataAction = "Microsoft.KeyVault/managedHsm/keys/write/action"
+	DataActionCreateKey          DataAction = "Microsoft.KeyVault/managedHsm/keys/create"
+	DataActionDeleteKey          DataAction = "Microsoft.KeyVault/managedHsm/keys/delete"
+	DataActionRotateKey          DataAction = "Microsoft.KeyVault/managedHsm/keys/rotate/action"
+	DataActionImportKey          DataAction = "Microsoft.KeyVault/managedHsm/keys/import/action"
+	DataActionExportKey          DataAction = "Microsoft.KeyVault/managedHsm/keys/export/action"
+	DataActionReleaseKey         DataAction = "Microsoft.KeyVault/managedHsm/keys/release/action"
+	DataActionBackupKey          DataAction = "Microsoft.KeyVault/managedHsm/keys/backup/action"
+	DataActionRestoreKey         DataAction = "Microsoft.KeyVault/managedHsm/keys/restore/action"
+	DataActionEncrypt            DataAction = "Microsoft.KeyVault/managedHsm/keys/encrypt/action"
+	DataActionDecrypt            DataAction = "Microsoft.KeyVault/managedHsm/keys/decrypt/action"
+	DataActionWrapKey            DataAction = "Microsoft.KeyVault/managedHsm/keys/wrap/action"
+	DataActionUnwrapKey          DataAction = "Microsoft.KeyVault/managedHsm/keys/unwrap/action"
+	DataActionSign               DataAction = "Microsoft.KeyVault/managedHsm/keys/sign/action"
+	DataActionVerify             DataAction = "Microsoft.KeyVault/managedHsm/keys/verify/action"
+	DataActionDerive             DataAction = "Microsoft.KeyVault/managedHsm/keys/derive/action"
+	DataActionReadDeletedKey     DataAction = "Microsoft.KeyVault/managedHsm/keys/deletedKeys/read/action"
+	DataActionRecoverDeletedKey  DataAction = "Microsoft.KeyVault/managedHsm/keys/deletedKeys/recover/action"
+	DataActionPurgeDeletedKey    DataAction = "Microsoft.KeyVault/managedHsm/keys/deletedKeys/delete"
+	DataActionRandomNumbers      DataAction = "Microsoft.KeyVault/managedHsm/rng/action"
+	DataActionReadAssignment     DataAction = "Microsoft.KeyVault/managedHsm/roleAssignments/read/action"
+	DataActionWriteAssignment    DataAction = "Microsoft.KeyVault/managedHsm/roleAssignments/write/action"
+	DataActionDeleteAssignment   DataAction = "Microsoft.KeyVault/managedHsm/roleAssignments/delete/action"
+	DataActionReadDefinition     DataAction = "Microsoft.KeyVault/managedHsm/roleDefinitions/read/action"
+	DataActionWriteDefinition    DataAction = "Microsoft.KeyVault/managedHsm/roleDefinitions/write/action"
+	DataActionDeleteDefinition   DataAction = "Microsoft.KeyVault/managedHsm/roleDefinitions/delete/action"
+	DataActionDownloadDomain     DataAction = "Microsoft.KeyVault/managedHsm/securitydomain/download/action"
+	DataActionReadDomainDownload DataAction = "Microsoft.KeyVault/managedHsm/securitydomain/download/read"
+	DataActionUploadDomain       DataAction = "Microsoft.KeyVault/managedHsm/securitydomain/upload/action"
+	DataActionReadDomainUpload   DataAction = "Microsoft.KeyVault/managedHsm/securitydomain/upload/read"
+	DataActionReadTransferKey    DataAction = "Microsoft.KeyVault/managedHsm/securitydomain/transferkey/read"
+	DataActionStartBackup        DataAction = "Microsoft.KeyVault/managedHsm/backup/start/action"
+	DataActionReadBackupStatus   DataAction = "Microsoft.KeyVault/managedHsm/backup/status/action"
+	DataActionStartRestore       DataAction = "Microsoft.KeyVault/managedHsm/restore/start/action"
+	DataActionReadRestoreStatus  DataAction = "Microsoft.KeyVault/managedHsm/restore/status/action"
+	DataActionReadSettings       DataAction = "Microsoft.KeyVault/managedHsm/settings/read/action"
+	DataActionWriteSettings      DataAction = "Microsoft.KeyVault/managedHsm/settings/write/action"
+)
