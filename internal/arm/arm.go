@@ -43,6 +43,10 @@ type Config struct {
 	// vaults may come as well: it is refused here.
 	Audiences *identity.Audiences
 
+	// Graph are those of them whose tokens may ask about the directory and do nothing else. Those of the others may ask about it,
+	// too: the clouds that clients are told of name this plane as that of the directory.
+	Graph *identity.Audiences
+
 	// Domain is what all hosts of the installation end in. This plane's is management.<domain>.
 	Domain string
 
@@ -196,7 +200,7 @@ func (q *request) authenticate(release *func()) (err error) {
 	if q.caller, err = wire.Authenticate(q.ctx, q.h.cfg.Verifier, q.r); err != nil {
 		return err
 	}
-	if !q.h.cfg.Audiences.Contains(q.caller.Audience) {
+	if !q.h.cfg.Audiences.Contains(q.caller.Audience) || !q.route.graph() && q.h.cfg.Graph.Contains(q.caller.Audience) {
 		return &identity.TokenError{Code: identity.CodeAudience,
 			Message: sprintf("Invalid audience. Expected https://%s, found: %s.", q.h.host, clip(q.caller.Audience))}
 	}

@@ -1,7 +1,10 @@
 package arm
 
 import (
+	"context"
 	"net/http"
+
+	"github.com/google/uuid"
 
 	"github.com/strongroom/strongroom/internal/identity"
 )
@@ -57,8 +60,17 @@ func notInDirectory(id string) error {
 
 func graphNothing(q *request) (response, error) { return response{}, notInDirectory(q.params.id) }
 
+// lookUp asks the directory for a principal by one of its ids. What can be no id is that of nobody.
+func (q *request) lookUp(find func(context.Context, string) (*identity.Application, error), id string) (*identity.Application, error) {
+	const length = 36 // of the only form of a GUID that Azure's wire has
+	if len(id) != length || uuid.Validate(id) != nil {
+		return nil, &identity.Error{Kind: identity.NotFound, Message: "that is no id"}
+	}
+	return find(q.ctx, asciiLower(id))
+}
+
 func graphServicePrincipal(q *request) (response, error) {
-	app, err := q.h.cfg.Directory.ApplicationByObjectID(q.ctx, asciiLower(q.params.id))
+	app, err := q.lookUp(q.h.cfg.Directory.ApplicationByObjectID, q.params.id)
 	if identity.IsNotFound(err) {
 		err = notInDirectory(q.params.id)
 	}
@@ -80,9 +92,9 @@ func graphServicePrincipals(q *request) (response, error) {
 	var found []*identity.Application
 	switch c := clauses[0]; {
 	case c.is("", "appId"), c.is("any", "servicePrincipalNames"):
-		found, err = q.one(q.h.cfg.Directory.Application(q.ctx, asciiLower(c.value)))
+		found, err = q.one(q.lookUp(q.h.cfg.Directory.Application, c.value))
 	case c.is("", "id"):
-		found, err = q.one(q.h.cfg.Directory.ApplicationByObjectID(q.ctx, asciiLower(c.value)))
+		found, err = q.one(q.lookUp(q.h.cfg.Directory.ApplicationByObjectID, c.value))
 	case c.is("", "displayName"), c.is("startswith", "displayName") && len(c.value) >= minPrefix:
 		found, err = q.named(c)
 	default:
@@ -153,7 +165,7 @@ func graphGetByIDs(q *request) (response, error) {
 	}
 	out := list[servicePrincipal]{Value: []servicePrincipal{}}
 	for _, id := range ids {
-		app, err := q.h.cfg.Directory.ApplicationByObjectID(q.ctx, asciiLower(id))
+		app, err := q.lookUp(q.h.cfg.Directory.ApplicationByObjectID, id)
 		if identity.IsNotFound(err) {
 			continue
 		}

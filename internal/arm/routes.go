@@ -31,6 +31,9 @@ func (rt *route) changes() bool {
 	return rt != nil && rt.Method != http.MethodGet && rt.Method != http.MethodHead && !rt.Asks
 }
 
+// graph tells whether the route answers questions about the directory.
+func (rt *route) graph() bool { return rt != nil && rt.segments[0] == "v1.0" }
+
 // Beginnings of patterns.
 const (
 	sub    = "/subscriptions/{subscription}"

@@ -25,7 +25,8 @@ import (
 //
 //	> GET /subscriptions/<sub>?api-version=2022-12-01   the request line; the path goes out as it stands
 //	> @nobody                            who asks: @admin (default, Owner of the subscription), @nobody (a principal without
-//	                                     rights), @none, or @token TEXT
+//	                                     rights), @none, or @token TEXT; @graph and @vaults are @admin
+//	                                     with a token for the directory and for the vaults
 //	> Header: value
 //	> {"location":"local"}               the body, if a line starts with { or [
 //	> +24h                               moves the server's clock before the request
@@ -220,6 +221,9 @@ func (p *player) authorize(req *http.Request, who string) {
 		return
 	case who == "@nobody":
 		id, secret = p.nobody.ClientID, p.nobody.Secret
+	case who == "@graph": // a token for the directory
+		req.Header.Set("Authorization", "Bearer "+token(p.t, p.server, id, secret, "https://graph.microsoft.com/.default"))
+		return
 	case who == "@vaults": // a token for another plane
 		req.Header.Set("Authorization", "Bearer "+p.server.Token(p.t, id, secret))
 		return
@@ -227,16 +231,16 @@ func (p *player) authorize(req *http.Request, who string) {
 	// Tokens live for an hour of the script's clock.
 	key := who + p.clock().Truncate(30*time.Minute).String()
 	if p.tokens[key] == "" {
-		p.tokens[key] = token(p.t, p.server, id, secret)
+		p.tokens[key] = token(p.t, p.server, id, secret, "https://management.azure.com//.default")
 	}
 	req.Header.Set("Authorization", "Bearer "+p.tokens[key])
 }
 
-// token returns an access token for the management plane.
-func token(t *testing.T, s *strongroomtest.Server, id, secret string) string {
+// token returns an access token.
+func token(t *testing.T, s *strongroomtest.Server, id, secret, scope string) string {
 	t.Helper()
 	resp, err := s.HTTPClient().PostForm(s.Authority+"/"+s.TenantID+"/oauth2/v2.0/token", url.Values{
-		"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}, "scope": {"https://management.azure.com//.default"},
+		"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}, "scope": {scope},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -106,6 +106,7 @@ func (s *Server) openManagement() error {
 		Directory:   s.directory,
 		Verifier:    verifier,
 		Audiences:   audiences,
+		Graph:       identity.NewAudiences([]string{"graph." + s.cfg.Domain}, graphAudiences),
 		Domain:      s.cfg.Domain,
 		Login:       func(port string) string { return "https://" + withPort("login."+s.cfg.Domain, port) },
 		Observe:     s.observeRequest,
@@ -131,6 +132,9 @@ var managementAudiences = []string{
 	"https://management.core.windows.net", "https://management.core.windows.net/",
 	"https://graph.microsoft.com", "https://graph.microsoft.com/",
 }
+
+// graphAudiences are those of them whose tokens are good for the directory's questions alone.
+var graphAudiences = []string{"https://graph.microsoft.com", "https://graph.microsoft.com/"}
 
 func (s *Server) openTokens(ctx context.Context) error {
 	identities, err := s.machineIdentities(ctx)
