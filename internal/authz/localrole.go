@@ -115,3 +115,71 @@ func (s Scope) LocalScope(action, key string) Scope {
 	}
 	return s.Object("keys", key)
 }
+
+// CheckLocalRole returns a custom role of a managed HSM as it is to be stored: its actions in their usual spelling and each once.
+// The error is an *InvalidError. What its assignable scopes are is for the caller to check.
+func CheckLocalRole(d RoleDefinition) (RoleDefinition, error) {
+	fail := func(format string, args ...any) (RoleDefinition, error) {
+		return RoleDefinition{}, invalid("role definition", format, args...)
+	}
+	scopes := slices.Clone(d.AssignableScopes)
+	if len(scopes) == 0 {
+		scopes = []string{"/"}
+	}
+	if len(scopes) > maxLocalScopes {
+		return fail("it has more than %d assignable scopes", maxLocalScopes)
+	}
+	d.AssignableScopes = []string{"/"} // the others are no scopes outside of the managed HSM
+	if _, err := d.compile(); err != nil {
+		return RoleDefinition{}, err
+	}
+	d.AssignableScopes = scopes
+	allows := 0
+	sets := d.Permissions
+	d.Permissions = make([]PermissionSet, len(sets))
+	for i, set := range sets {
+		if len(set.Actions)+len(set.NotActions) > 0 {
+			return fail("a role of a managed HSM has data actions, and neither actions nor notActions")
+		}
+		if set.Condition != "" {
+			return fail("a role of a managed HSM has no condition")
+		}
+		var err error
+		if d.Permissions[i].DataActions, err = knownActions(set.DataActions); err != nil {
+			return RoleDefinition{}, err
+		}
+		if d.Permissions[i].NotDataActions, err = knownActions(set.NotDataActions); err != nil {
+			return RoleDefinition{}, err
+		}
+		allows += len(set.DataActions)
+	}
+	if allows == 0 {
+		return fail("it has no data actions")
+	}
+	return d, nil
+}
+
+const maxLocalScopes = 50
+
+func knownActions(list []string) ([]string, error) {
+	var out []string
+	for _, text := range list {
+		a, ok := LocalDataAction(text)
+		if !ok {
+			return nil, invalid("role definition", "%s is no data action of a managed HSM, which are named in full, without wildcards",
+				quoted(text))
+		}
+		if !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out, nil
+}
+
+// LocalRoleAllows tells whether a role of a managed HSM allows a data action.
+func LocalRoleAllows(d RoleDefinition, action string) bool {
+	is := func(a string) bool { return equalFold(a, action) }
+	return slices.ContainsFunc(d.Permissions, func(p PermissionSet) bool {
+		return slices.ContainsFunc(p.DataActions, is) && !slices.ContainsFunc(p.NotDataActions, is)
+	})
+}

@@ -47,6 +47,8 @@ func checkLocalRecord(key string, value []byte) (err error) {
 		_, err = record.Decode[localAssignmentRecord](value)
 	case "generation":
 		_, err = record.Decode[generationRecord](value)
+	case "settings":
+		_, err = record.Decode[settingsRecord](value)
 	default:
 		err = errors.New("is not a record of this release")
 	}
@@ -63,6 +65,9 @@ func (s *Service) CheckReferences(ctx context.Context, report func(key, problem 
 		}
 		for _, v := range vaults {
 			if err := s.checkVault(ctx, f, v.Name, report); err != nil {
+				return err
+			}
+			if err := s.checkLocal(ctx, v, report); err != nil {
 				return err
 			}
 		}
@@ -90,6 +95,40 @@ func (s *Service) CheckReferences(ctx context.Context, report func(key, problem 
 		if !told { // what follows says it again, without the key
 			for _, err := range state.roles.Ignored() {
 				report(generationKey, "counts something that grants nothing: "+err.Error())
+			}
+		}
+		return nil
+	})
+}
+
+// checkLocal reports what a managed HSM in use lacks, and which of its own roles and assignments grant nothing.
+func (s *Service) checkLocal(ctx context.Context, v *Vault, report func(key, problem string)) error {
+	if v.family != &hsmFamily || v.Activation != Active {
+		return nil
+	}
+	return s.db.View(ctx, func(r store.Reader) error {
+		if there, err := record.Exists(r, v.domainKey()); err != nil {
+			return err
+		} else if !there {
+			report(v.family.key(v.Name), "has no security domain")
+		}
+		state, err := s.localIn(r, v)
+		if err != nil {
+			return err
+		}
+		for _, d := range state.definitions {
+			if !d.BuiltIn && !v.localScopes(d.AssignableScopes) {
+				report(localDefinitionKey(v.ContentID(), d.ID), "can be assigned where there is nothing")
+			}
+		}
+		for _, as := range state.assignments {
+			switch d := state.definition(as.RoleID); {
+			case v.localScope(as.Scope).Kind() == authz.NoScope:
+				report(localAssignmentKey(v.ContentID(), as.ID), "holds at no scope")
+			case d == nil:
+				report(localAssignmentKey(v.ContentID(), as.ID), "assigns a role that is not there")
+			case !v.assignableAt(d.RoleDefinition, as.Scope):
+				report(localAssignmentKey(v.ContentID(), as.ID), "assigns a role where it cannot be assigned")
 			}
 		}
 		return nil

@@ -35,6 +35,9 @@ const (
 	LimitExceeded                                    // there are as many as there can be
 	SkuNotSupported                                  //
 	LocationNotAvailable                             //
+	HSMNotFound                                      // there is no managed HSM of that name
+	SettingNotFound                                  // of a managed HSM
+	LocalAccessDenied                                // the caller may not, by the managed HSM's own roles
 	HSMNotActivated                                  // the managed HSM has no security domain yet
 	HSMRestoring                                     // all that is in the managed HSM is being replaced
 )

@@ -150,6 +150,7 @@ func (s *Service) compileLocal(r store.Reader, v *Vault, generation string) (*lo
 	definitions := make([]authz.RoleDefinition, len(state.definitions))
 	for i, d := range state.definitions {
 		definitions[i] = d.RoleDefinition
+		definitions[i].AssignableScopes = v.outside(d.AssignableScopes)
 	}
 	state.roles = authz.Compile(v.TenantID, definitions, assignments)
 	return state, nil
@@ -166,6 +167,15 @@ func (r *localAssignmentRecord) compiled(v *Vault) authz.Assignment {
 	return authz.Assignment{
 		ID: r.ID, Scope: v.localScope(r.Scope), PrincipalID: r.PrincipalID, PrincipalType: r.PrincipalType, RoleID: r.RoleID,
 	}
+}
+
+// outside writes local scopes as they are outside of the managed HSM. One that makes no sense is none there either.
+func (v *Vault) outside(scopes []string) []string {
+	out := make([]string, len(scopes))
+	for i, text := range scopes {
+		out[i] = v.localScope(text).String()
+	}
+	return out
 }
 
 // localScope returns the scope that has the name text in the managed HSM.

@@ -20,6 +20,7 @@
 //	local/<content>/definition/<id>   a custom role of a managed HSM itself
 //	local/<content>/assignment/<id>   an assignment of one of its roles
 //	local/<content>/generation     as role/generation
+//	local/<content>/settings       its settings
 //
 // Names and ids stand in lower case, because Azure compares them so; the record keeps the spelling that was used first.
 //
