@@ -523,3 +523,34 @@ func FuzzMerge(f *testing.F) {
 		}
 	})
 }
+
+// TestPeekInUpdate: what a transaction peeks at is what it gets, also after it has written.
+func TestPeekInUpdate(t *testing.T) {
+	t.Parallel()
+	db := mustOpen(t, filepath.Join(t.TempDir(), "db"))
+	t.Cleanup(func() { _ = db.Close() })
+	peek := func(tx store.Tx, want string) {
+		t.Helper()
+		v, err := tx.(store.Peeker).Peek("key")
+		if want == "" && !errors.Is(err, store.ErrNotFound) || want != "" && (err != nil || string(v) != want) {
+			t.Errorf("peeked %q, %v, want %q", v, err, want)
+		}
+	}
+	for _, before := range []string{"", "one"} {
+		err := db.Update(t.Context(), func(tx store.Tx) error {
+			peek(tx, before)
+			if err := tx.Put("key", []byte("two")); err != nil {
+				return err
+			}
+			peek(tx, "two")
+			if err := tx.Delete("key"); err != nil {
+				return err
+			}
+			peek(tx, "")
+			return tx.Put("key", []byte("one"))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}

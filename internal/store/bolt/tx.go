@@ -101,6 +101,12 @@ func runTx(ctx context.Context, data *bbolt.Bucket, fn func(store.Tx) error) ([]
 
 // Get implements store.Reader.
 func (t *tx) Get(key string) ([]byte, error) {
+	v, err := t.Peek(key)
+	return bytes.Clone(v), err
+}
+
+// Peek implements store.Peeker: it sees the transaction's own writes, as Get does.
+func (t *tx) Peek(key string) ([]byte, error) {
 	if err := t.read(); err != nil {
 		return nil, err
 	}
@@ -110,11 +116,11 @@ func (t *tx) Get(key string) ([]byte, error) {
 	v, ok := t.writes[key]
 	switch {
 	case !ok:
-		return t.reader.Get(key)
+		return t.reader.Peek(key)
 	case v == nil:
 		return nil, store.ErrNotFound
 	}
-	return bytes.Clone(v), nil
+	return v, nil
 }
 
 // Scan implements store.Reader.
