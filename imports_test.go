@@ -57,7 +57,7 @@ func allowedImports() map[string][]string {
 		// What it means: the only door to an object.
 		"internal/keyvault": {
 			"internal/admission", "internal/audit", "internal/authz", "internal/hsm", "internal/identity", "internal/keywrap",
-			"internal/record", "internal/release", "internal/resource", "internal/seal", "internal/store",
+			"internal/record", "internal/release", "internal/resource", "internal/sdomain", "internal/seal", "internal/store",
 		},
 		"internal/resource": {
 			"internal/audit", "internal/authz", "internal/identity", "internal/record", "internal/sdomain", "internal/seal", "internal/store",

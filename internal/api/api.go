@@ -1,4 +1,4 @@
-// Package api is the data plane's wire: the part of Azure Key Vault's REST API that a vault's own host answers. It knows
+// Package api is the data plane's wire: the part of Azure Key Vault's REST API that the host of a vault, or of a managed HSM, answers. It knows
 // routes, JSON shapes, api-versions, paging, the challenge and how a refusal looks, and decides nothing: who may do what,
 // and what happens, is internal/keyvault's.
 //
@@ -38,12 +38,12 @@ type Config struct {
 	Verifier *identity.Verifier
 
 	// OtherPlane are the audiences of the management plane, which open no vault even if an outside issuer is trusted for both.
-	// Nil is none.
-	OtherPlane *identity.Audiences
+	// Nil is none. VaultAudiences open no managed HSM, HSMAudiences no vault.
+	OtherPlane, VaultAudiences, HSMAudiences *identity.Audiences
 
-	// Suffixes are the host names below which vaults live ("vault.localhost"), in lower case. The first label in front of
-	// one is the vault's name.
-	Suffixes []string
+	// Suffixes are the host names below which vaults live ("vault.localhost"), in lower case, and HSMSuffixes those below which
+	// managed HSMs do. The first label in front of one is the vault's name.
+	Suffixes, HSMSuffixes []string
 
 	// Authority returns the URL of the token service's tenant for the challenge, given the port that the caller used ("" for
 	// 443): "https://login.localhost:8443/3f1c…".
@@ -66,6 +66,7 @@ type Config struct {
 // A Handler answers the requests to vaults' hosts. It is safe for concurrent use.
 type Handler struct {
 	cfg       Config
+	hsms      *keyvault.Service
 	admission *admission.Bound
 	region    []string // header value
 	bulk      *bulk
@@ -75,6 +76,7 @@ type Handler struct {
 func New(cfg Config) *Handler {
 	return &Handler{
 		cfg:       cfg,
+		hsms:      cfg.Service.ManagedHSMs(),
 		region:    []string{cfg.Region},
 		admission: admission.New(cfg.MaxInFlight),
 		bulk:      newBulk(),
@@ -89,14 +91,13 @@ type request struct {
 	ctx     context.Context
 	outcome wire.Outcome
 
-	base   string // scheme, host and port as the caller used them; begins every URL that is handed out
-	vault  string
-	port   string // "" for the default
-	suffix string
-	route  *route
-	params params
-	query  url.Values
-	caller *identity.Caller
+	base    string // scheme, host and port as the caller used them; begins every URL that is handed out
+	host           // whose host it is
+	service *keyvault.Service
+	route   *route
+	params  params
+	query   url.Values
+	caller  *identity.Caller
 
 	releases []func() // places that are held until the answer has been written, however slowly it is read
 }
@@ -109,10 +110,28 @@ func (q *request) hold(release func(), err error) error {
 	return err
 }
 
-// Serves tells whether host (with or without port) is that of a vault.
+// Serves tells whether host (with or without port) is that of a vault or a managed HSM.
 func (h *Handler) Serves(host string) bool {
-	_, _, _, ok := splitHost(host, h.cfg.Suffixes)
+	_, ok := h.hostOf(host)
 	return ok
+}
+
+// A host is what a Host header says.
+type host struct {
+	vault  string // name of a vault, or of a managed HSM
+	hsm    bool
+	suffix string
+	port   string // "" for the default
+}
+
+// hostOf reads a Host header.
+func (h *Handler) hostOf(hostport string) (host, bool) {
+	vault, suffix, port, ok := splitHost(hostport, h.cfg.Suffixes)
+	if ok {
+		return host{vault, false, suffix, port}, true
+	}
+	vault, suffix, port, ok = splitHost(hostport, h.cfg.HSMSuffixes)
+	return host{vault, true, suffix, port}, ok
 }
 
 // ServeHTTP answers one request: token first, then the route, then the api-version, and only then the body.
@@ -129,6 +148,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			release()
 		}
 	}()
+	known := false
+	if q.host, known = h.hostOf(r.Host); !known {
+		q.host = host{suffix: h.cfg.Suffixes[0]}
+	}
+	q.service = h.cfg.Service
+	if q.hsm {
+		q.service = h.hsms
+	}
 	q.setHeaders()
 	q.answer(q.serveSafely())
 }
@@ -146,21 +173,19 @@ func (q *request) serveSafely() (resp response, err error) {
 
 // serve does everything up to the answer.
 func (q *request) serve() (response, error) {
-	var ok bool
-	if q.vault, q.suffix, q.port, ok = splitHost(q.r.Host, q.h.cfg.Suffixes); !ok {
+	if q.vault == "" {
 		return response{}, &wireError{http.StatusBadRequest, "BadRequest", "", "The Host header does not name a vault of this server."}
 	}
 	q.base = "https://" + strings.ToLower(q.r.Host)
-	q.outcome.Vault = q.vault
+	q.outcome.Vault, q.outcome.HSM = q.vault, q.hsm
 	q.outcome.URI = q.base + q.r.URL.RequestURI()
 
 	var err error
 	if q.caller, err = wire.Authenticate(q.ctx, q.h.cfg.Verifier, q.r); err != nil {
 		return response{}, err
 	}
-	if q.h.cfg.OtherPlane.Contains(q.caller.Audience) {
-		return response{}, &identity.TokenError{Code: identity.CodeAudience,
-			Message: "Invalid audience. Expected https://" + q.suffix + ", found one of the management plane."}
+	if err := q.checkAudience(); err != nil {
+		return response{}, err
 	}
 	q.outcome.Caller, q.outcome.Operation = q.caller, unrecognized
 
@@ -169,12 +194,18 @@ func (q *request) serve() (response, error) {
 	}
 
 	if q.route, q.params, err = match(methodOf(q.r), q.r.URL.EscapedPath()); err != nil {
+		if q.hsm && errors.Is(err, errNoRoute) {
+			err = errNoRouteInHSM
+		}
 		return response{}, err
 	}
 	q.outcome.Operation = q.route.Operation.Name
 	q.outcome.Object = q.objectURL()
+	if err := q.checkFamily(); err != nil {
+		return response{}, err
+	}
 	from, _ := netip.ParseAddr(q.outcome.Address) // an address that is none is in no rule
-	if err := q.h.cfg.Service.Reachable(q.ctx, q.vault, from); err != nil {
+	if err := q.service.Reachable(q.ctx, q.vault, from); err != nil {
 		return response{}, err
 	}
 	if q.query, err = wire.ParseQuery(q.r.URL.RawQuery); err != nil {
@@ -184,6 +215,23 @@ func (q *request) serve() (response, error) {
 		return response{}, err
 	}
 	return q.route.handle(q)
+}
+
+// checkAudience refuses a token that is for something else than what the host belongs to.
+func (q *request) checkAudience() error {
+	found := ""
+	switch audience := q.caller.Audience; {
+	case q.h.cfg.OtherPlane.Contains(audience):
+		found = "the management plane"
+	case q.hsm && q.h.cfg.VaultAudiences.Contains(audience):
+		found = "vaults"
+	case !q.hsm && q.h.cfg.HSMAudiences.Contains(audience):
+		found = "managed HSMs"
+	default:
+		return nil
+	}
+	return &identity.TokenError{Code: identity.CodeAudience,
+		Message: "Invalid audience. Expected https://" + q.suffix + ", found one of " + found + "."}
 }
 
 // splitHost finds the vault's name in a Host header. suffix and port are what is left.
@@ -235,31 +283,44 @@ var (
 	strictTransport = []string{"max-age=31536000;includeSubDomains"}
 	serviceVersion  = []string{ServiceVersion}
 	jsonType        = []string{"application/json; charset=utf-8"}
+
+	// Of managed HSMs only.
+	ownSource          = []string{"default-src 'self'"}
+	sameOrigin         = []string{"SAMEORIGIN"}
+	strictTransportHSM = []string{"max-age=31536000; includeSubDomains"}
 )
 
-// setHeaders sets what every answer of a vault carries (contract §2). It writes the map directly: the names are
+// setHeaders sets what every answer of a vault, or of a managed HSM, carries (contract §2). It writes the map directly: the names are
 // canonical already.
 func (q *request) setHeaders() {
 	h := q.w.Header()
 	h["Cache-Control"] = noCache
-	h["Pragma"] = noCache
-	h["Expires"] = minusOne
 	h["X-Content-Type-Options"] = noSniff
-	h["Strict-Transport-Security"] = strictTransport
 	h["X-Ms-Keyvault-Region"] = q.h.region
-	h["X-Ms-Keyvault-Service-Version"] = serviceVersion
-	h["X-Ms-Keyvault-Network-Info"] = []string{networkInfo(q.outcome.Address)}
 	h["X-Ms-Request-Id"] = []string{audit.CorrelationID(q.ctx)}
+	if q.hsm {
+		h["Content-Security-Policy"] = ownSource
+		h["X-Frame-Options"] = sameOrigin
+		h["Strict-Transport-Security"] = strictTransportHSM
+		h["X-Ms-Keyvault-Network-Info"] = []string{networkInfo(q.outcome.Address, "Ipv4", "Ipv6")}
+	} else {
+		h["Pragma"] = noCache
+		h["Expires"] = minusOne
+		h["Strict-Transport-Security"] = strictTransport
+		h["X-Ms-Keyvault-Service-Version"] = serviceVersion
+		h["X-Ms-Keyvault-Network-Info"] = []string{networkInfo(q.outcome.Address, "InterNetwork", "InterNetworkV6")}
+	}
 	if id := q.r.Header.Get("X-Ms-Client-Request-Id"); wire.Echoable(id) {
 		h["X-Ms-Client-Request-Id"] = []string{id}
 	}
 }
 
-func networkInfo(address string) string {
+// networkInfo tells how a caller came; the names of the address families differ.
+func networkInfo(address, family4, family6 string) string {
 	if a, err := netip.ParseAddr(address); err == nil && !a.Unmap().Is4() {
-		return "conn_type=Ipv6;addr=" + address + ";act_addr_fam=InterNetworkV6;"
+		return "conn_type=Ipv6;addr=" + address + ";act_addr_fam=" + family6 + ";"
 	}
-	return "conn_type=Ipv4;addr=" + address + ";act_addr_fam=InterNetwork;"
+	return "conn_type=Ipv4;addr=" + address + ";act_addr_fam=" + family4 + ";"
 }
 
 // answer puts the outcome on record and then sends the answer, or the refusal.

@@ -5,9 +5,6 @@ package api
 // the resource exactly when it is in the caller's URL.
 func (q *request) challenge() string {
 	resource := "https://" + q.suffix
-	if q.suffix == "" { // the host named no vault
-		resource = "https://" + q.h.cfg.Suffixes[0]
-	}
 	if q.port != "" {
 		resource += ":" + q.port
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/strongroom/strongroom/internal/admission"
+	"github.com/strongroom/strongroom/internal/audit"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
 	"github.com/strongroom/strongroom/internal/wire"
@@ -38,6 +39,7 @@ var kinds = map[keyvault.Kind]wireError{
 	keyvault.NotFound:              {status: http.StatusNotFound, code: "NotFound"}, // with the kind of object in front
 	keyvault.AccessDenied:          {status: http.StatusForbidden, code: "Forbidden", inner: "ForbiddenByPolicy"},
 	keyvault.AccessDeniedByRole:    {status: http.StatusForbidden, code: "Forbidden", inner: "ForbiddenByRbac"},
+	keyvault.AccessDeniedInHSM:     {status: http.StatusForbidden, code: "AccessDenied"},
 	keyvault.ForbiddenByFirewall:   {status: http.StatusForbidden, code: "Forbidden", inner: "ForbiddenByFirewall"},
 	keyvault.ForbiddenByConnection: {status: http.StatusForbidden, code: "Forbidden", inner: "ForbiddenByConnection"},
 	keyvault.Disabled:              {status: http.StatusForbidden, code: "Forbidden", inner: "Disabled"},
@@ -52,6 +54,8 @@ var kinds = map[keyvault.Kind]wireError{
 	keyvault.Busy:                  {status: http.StatusTooManyRequests, code: "Throttled"},
 	keyvault.NotAttested:           {status: http.StatusForbidden, code: "Forbidden", inner: "AccessDenied"},
 	keyvault.Unreachable:           {status: http.StatusServiceUnavailable, code: "ServiceUnavailable"},
+	keyvault.HSMNotActivated:       {status: http.StatusForbidden, code: "Forbidden", inner: "HsmNotActivated"},
+	keyvault.HSMRestoring:          {status: http.StatusConflict, code: "Conflict"},
 }
 
 // objectWords are the kinds of objects as codes spell them: SecretNotFound, SecretDisabled, SecretManagedByKeyVault.
@@ -127,6 +131,9 @@ func (q *request) refusal(err error) response {
 		q.h.cfg.Logger.ErrorContext(q.ctx, "a request failed", "operation", q.outcome.Operation, "error", err)
 	}
 	body := errorBody{Error: errorDetail{Code: e.code, Message: e.message}}
+	if q.hsm { // recorded
+		body.Error.Message += " (Activity ID: " + audit.CorrelationID(q.ctx) + ")"
+	}
 	if e.inner != "" {
 		body.Error.Inner = &innerError{e.inner}
 	}
@@ -171,6 +178,8 @@ func Refusals() []Refusal {
 		{keyvault.NotDeleted, none, "recover of an object that is not deleted"},
 		{keyvault.AccessDenied, none, "the caller may not, by the vault's access policies"},
 		{keyvault.AccessDeniedByRole, none, "the caller may not, by role assignments"},
+		{keyvault.AccessDeniedInHSM, none, "the caller may not, by the local roles of the managed HSM"},
+		{keyvault.HSMNotActivated, none, "the managed HSM has no security domain yet"},
 		{keyvault.ForbiddenByFirewall, none, "the vault's network rules do not let the caller's address in"},
 		{keyvault.ForbiddenByConnection, none, "the vault's public network access is disabled"},
 		{keyvault.Disabled, objects, "the version is disabled"},
@@ -181,9 +190,10 @@ func Refusals() []Refusal {
 		{keyvault.Managed, objects, "the object belongs to a certificate"},
 		{keyvault.PurgeProtected, none, "purge in a vault with purge protection"},
 		{keyvault.NotFound, objects, "no such object or version"},
-		{keyvault.VaultNotFound, none, "no such vault"},
+		{keyvault.VaultNotFound, none, "no such vault or managed HSM"},
 		{keyvault.DeletedButRecoverable, none, "the name belongs to a soft-deleted object"},
 		{keyvault.Conflict, none, "restore over a name that is in use, or the object was changed meanwhile"},
+		{keyvault.HSMRestoring, none, "the managed HSM is being restored; the message names the job"},
 		{keyvault.Busy, none, "too many keys are being made; `Retry-After` says when"},
 		{keyvault.Unreachable, none, "an attestation authority cannot be reached"},
 	}

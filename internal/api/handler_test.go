@@ -14,11 +14,15 @@ import (
 
 	"github.com/strongroom/strongroom/internal/api"
 	"github.com/strongroom/strongroom/internal/audit"
+	"github.com/strongroom/strongroom/internal/authz"
 	"github.com/strongroom/strongroom/internal/hsm"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/record"
 	"github.com/strongroom/strongroom/internal/resource"
+	"github.com/strongroom/strongroom/internal/sdomain"
 	"github.com/strongroom/strongroom/internal/seal"
+	"github.com/strongroom/strongroom/internal/store"
 	"github.com/strongroom/strongroom/internal/store/bolt"
 	"github.com/strongroom/strongroom/internal/wire"
 )
@@ -30,9 +34,10 @@ type testHandler struct {
 	service   *keyvault.Service
 	token     string
 	caller    *identity.Caller
+	host      string
 }
 
-// newHandler returns a handler with one vault, named "test".
+// newHandler returns a handler with one vault, named "test", or of that tier one managed HSM.
 func newHandler(tb testing.TB, tier resource.Tier) *testHandler {
 	tb.Helper()
 	return newHandlerOn(tb, tier, hsm.NewSoftware(hsm.SoftwareConfig{}))
@@ -76,18 +81,24 @@ func newHandlerOn(tb testing.TB, tier resource.Tier, provider hsm.Provider) *tes
 	})
 	must(err)
 	verifier, err := identity.NewVerifier(identity.VerifierConfig{
-		Authority: authority, Audiences: identity.NewAudiences([]string{"vault.localhost"}, nil),
+		Authority: authority, Audiences: identity.NewAudiences([]string{"vault.localhost", "managedhsm.localhost"}, nil),
 	})
 	must(err)
 	h.token = token.Text.Reveal()
 	h.caller, err = verifier.Verify(ctx, h.token)
 	must(err)
-	_, err = h.resources.CreateVault(ctx, resource.Actor{Operator: "test"}, "g", "test", resource.PutVaultParams{
-		Location: "here", Tier: tier, RetentionDays: new(7), Administrators: []string{app.ObjectID},
-	})
-	must(err)
+	if tier == resource.ManagedHSM {
+		h.host = "test.managedhsm.localhost"
+		must(h.makeHSM(ctx, db, directory.TenantID(), app.ObjectID))
+	} else {
+		h.host = "test.vault.localhost"
+		_, err = h.resources.CreateVault(ctx, resource.Actor{Operator: "test"}, "g", "test", resource.PutVaultParams{
+			Location: "here", Tier: tier, RetentionDays: new(7), Administrators: []string{app.ObjectID},
+		})
+		must(err)
+	}
 	h.Handler = api.New(api.Config{
-		Service: h.service, Verifier: verifier, Suffixes: []string{"vault.localhost"},
+		Service: h.service, Verifier: verifier, Suffixes: []string{"vault.localhost"}, HSMSuffixes: []string{"managedhsm.localhost"},
 		Authority: func(string) string { return "https://login.localhost/tenant" }, Region: "here",
 		Observe:     func(context.Context, *wire.Outcome) error { return nil },
 		MaxInFlight: 100, Logger: slog.New(slog.DiscardHandler), Now: time.Now,
@@ -95,9 +106,38 @@ func newHandlerOn(tb testing.TB, tier resource.Tier, provider hsm.Provider) *tes
 	return h
 }
 
+// makeHSM makes an activated managed HSM, with all of whose keys a principal may do everything.
+func (h *testHandler) makeHSM(ctx context.Context, db *seal.DB, tenant, principal string) error {
+	_, _, err := h.resources.PutHSM(ctx, resource.Actor{Operator: "test"}, "g", "test", resource.PutHSMParams{
+		Location: "here", SKUName: "Standard_B1", TenantID: tenant, RetentionDays: new(7), Administrators: []string{principal},
+	})
+	if err != nil {
+		return err
+	}
+	domain, err := sdomain.NewDomainKeys()
+	if err != nil {
+		return err
+	}
+	return db.Update(ctx, func(tx store.Tx) error {
+		v, err := h.resources.LoadHSM(tx, "test")
+		if err != nil {
+			return err
+		}
+		if err := h.resources.Activate(tx, v, domain); err != nil {
+			return err
+		}
+		for _, role := range []string{authz.RoleHSMCryptoUser, authz.RoleHSMCryptoOfficer} {
+			err = errors.Join(err, record.Put(tx, resource.LocalPrefix(v.ContentID())+"assignment/"+role, map[string]any{
+				"v": 1, "id": role, "scope": "/", "principalId": principal, "roleId": role, "created": 1,
+			}))
+		}
+		return err
+	})
+}
+
 // send sends one request past the network.
 func (h *testHandler) send(tb testing.TB, method, path, token, body string) *httptest.ResponseRecorder {
-	url := "https://test.vault.localhost" + path + "?api-version=7.6"
+	url := "https://" + h.host + path + "?api-version=7.6"
 	r, err := http.NewRequestWithContext(tb.Context(), method, url, strings.NewReader(body))
 	if err != nil {
 		tb.Fatal(err)

@@ -61,7 +61,7 @@ func TestBulk(t *testing.T) {
 // TestPanic: a panic in the middle of a request is an unclassified error, which is a bare 500.
 func TestPanic(t *testing.T) {
 	t.Parallel()
-	q := &request{} // has no handler to serve with
+	q := &request{host: host{vault: "v"}} // has no handler to serve with
 	_, err := q.serveSafely()
 	if err == nil || onWire(err) != errInternal {
 		t.Errorf("got %v", err)
@@ -72,6 +72,7 @@ func TestPanic(t *testing.T) {
 func TestOutcomeNotRecorded(t *testing.T) {
 	t.Parallel()
 	h := New(Config{
+		Service: new(keyvault.Service),
 		Observe: func(context.Context, *wire.Outcome) error { return errors.New("no") },
 		Logger:  slog.New(slog.DiscardHandler),
 	})
@@ -110,18 +111,18 @@ func TestOutcomeNotRecorded(t *testing.T) {
 // TestKinds: each kind of refusal of internal/keyvault has its answer.
 func TestKinds(t *testing.T) {
 	t.Parallel()
-	for kind := keyvault.BadParameter; kind <= keyvault.Busy; kind++ {
+	for kind := keyvault.BadParameter; kind <= keyvault.HSMRestoring; kind++ {
 		e := onWire(&keyvault.Error{Kind: kind, Object: keyvault.KeyKind, Message: "why"})
 		if e == errInternal || e.message != "why" || e.status < 400 {
 			t.Errorf("kind %d is answered with %+v", kind, e)
 		}
 	}
-	if e := onWire(&keyvault.Error{Kind: keyvault.Busy + 1}); e != errInternal {
+	if e := onWire(&keyvault.Error{Kind: keyvault.HSMRestoring + 1}); e != errInternal {
 		t.Errorf("a kind without an answer is answered with %+v", e)
 	}
 	// Who is to come later must be told when.
 	w := httptest.NewRecorder()
-	q := &request{h: New(Config{Logger: slog.New(slog.DiscardHandler)}), w: w}
+	q := &request{h: &Handler{cfg: Config{Logger: slog.New(slog.DiscardHandler)}}, w: w}
 	if resp := q.refusal(&keyvault.Error{Kind: keyvault.Busy}); resp.status != http.StatusTooManyRequests || w.Header().Get("Retry-After") == "" {
 		t.Errorf("busy is answered with %d and %v", resp.status, w.Header())
 	}
@@ -129,7 +130,7 @@ func TestKinds(t *testing.T) {
 
 func TestParseKeyID(t *testing.T) {
 	t.Parallel()
-	q := &request{vault: "contoso"}
+	q := &request{host: host{vault: "contoso"}}
 	const version = "0123456789abcdef0123456789ABCDEF"
 	for id, want := range map[string][2]string{
 		"https://contoso.vault.azure.net/keys/kek/" + version:    {"kek", version},

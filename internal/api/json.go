@@ -26,7 +26,7 @@ func jsonResponse(status int, v any) (response, error) {
 // body reads and parses the request's body, which must be one JSON object.
 func (q *request) body() (wire.Object, error) {
 	// Nothing is read of who may not ask. The operation itself decides again.
-	if err := q.h.cfg.Service.Authorize(q.ctx, q.caller, q.vault, q.route.Operation, q.params.name); err != nil {
+	if err := q.service.Authorize(q.ctx, q.caller, q.vault, q.route.Operation, q.params.name); err != nil {
 		return wire.Object{}, err
 	}
 	raw, err := io.ReadAll(http.MaxBytesReader(q.w, q.r.Body, q.route.MaxBody))

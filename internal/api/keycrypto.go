@@ -13,6 +13,7 @@ import (
 
 type keyOperationResult struct {
 	KeyID string    `json:"kid"`
+	Alg   string    `json:"alg,omitempty"` // of managed HSMs only
 	Value base64url `json:"value"`
 	IV    base64url `json:"iv,omitempty"`
 	Tag   base64url `json:"tag,omitempty"`
@@ -52,12 +53,16 @@ func (q *request) message() (alg string, m keyvault.Message, err error) {
 }
 
 // operated answers with what a version of a key made of the caller's bytes.
-func (q *request) operated(out keyvault.Message, used keyvault.Used, err error) (response, error) {
+func (q *request) operated(alg string, out keyvault.Message, used keyvault.Used, err error) (response, error) {
 	id := q.used(used)
 	if err != nil {
 		return response{}, err
 	}
-	return jsonResponse(http.StatusOK, keyOperationResult{KeyID: id, Value: out.Value, IV: out.IV, Tag: out.Tag, AAD: out.AAD})
+	result := keyOperationResult{KeyID: id, Value: out.Value, IV: out.IV, Tag: out.Tag, AAD: out.AAD}
+	if q.hsm { // recorded
+		result.Alg = alg
+	}
+	return jsonResponse(http.StatusOK, result)
 }
 
 // byMessage is the form of keyvault.Service's methods that encrypt and decrypt.
@@ -69,11 +74,11 @@ func encrypted(do byMessage[keyvault.Message]) handler {
 		if err != nil {
 			return response{}, err
 		}
-		out, used, err := do(q.h.cfg.Service, q.ctx, q.caller, q.vault, q.params.name, q.params.version, alg, m)
+		out, used, err := do(q.service, q.ctx, q.caller, q.vault, q.params.name, q.params.version, alg, m)
 		if out.IV == nil {
 			out.IV = m.IV // recorded: what the client has chosen comes back, for clients that only keep the answer
 		}
-		return q.operated(out, used, err)
+		return q.operated(alg, out, used, err)
 	}
 }
 
@@ -83,8 +88,8 @@ func decrypted(do byMessage[[]byte]) handler {
 		if err != nil {
 			return response{}, err
 		}
-		plaintext, used, err := do(q.h.cfg.Service, q.ctx, q.caller, q.vault, q.params.name, q.params.version, alg, m)
-		return q.operated(keyvault.Message{Value: plaintext}, used, err)
+		plaintext, used, err := do(q.service, q.ctx, q.caller, q.vault, q.params.name, q.params.version, alg, m)
+		return q.operated(alg, keyvault.Message{Value: plaintext}, used, err)
 	}
 }
 
@@ -104,8 +109,8 @@ func signWithKey(q *request) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	signature, used, err := q.h.cfg.Service.Sign(q.ctx, q.caller, q.vault, q.params.name, q.params.version, alg, digest)
-	return q.operated(keyvault.Message{Value: signature}, used, err)
+	signature, used, err := q.service.Sign(q.ctx, q.caller, q.vault, q.params.name, q.params.version, alg, digest)
+	return q.operated(alg, keyvault.Message{Value: signature}, used, err)
 }
 
 func verifyWithKey(q *request) (response, error) {
@@ -121,7 +126,7 @@ func verifyWithKey(q *request) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	right, used, err := q.h.cfg.Service.Verify(q.ctx, q.caller, q.vault, q.params.name, q.params.version, alg, digest, signature)
+	right, used, err := q.service.Verify(q.ctx, q.caller, q.vault, q.params.name, q.params.version, alg, digest, signature)
 	q.used(used)
 	return reply(q, right, err, func(_ *request, right bool) keyVerifyResult { return keyVerifyResult{right} })
 }
@@ -138,7 +143,7 @@ func getRandomBytes(q *request) (response, error) {
 	if count == nil {
 		return response{}, body.Missing("count")
 	}
-	random, resource, err := q.h.cfg.Service.GetRandomBytes(q.ctx, q.caller, q.vault, *count)
+	random, resource, err := q.service.GetRandomBytes(q.ctx, q.caller, q.vault, *count)
 	q.outcome.Resource = resource
 	return reply(q, random, err, func(_ *request, b []byte) blob { return blob{b} })
 }

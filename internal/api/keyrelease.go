@@ -28,7 +28,7 @@ func releaseKey(q *request) (response, error) {
 	if p.Enc, err = body.TextOrNone("enc"); err != nil {
 		return response{}, err
 	}
-	signed, used, err := q.h.cfg.Service.ReleaseKey(q.ctx, q.caller, q.vault, q.params.name, q.params.version, p)
+	signed, used, err := q.service.ReleaseKey(q.ctx, q.caller, q.vault, q.params.name, q.params.version, p)
 	q.used(used)
 	return reply(q, signed, err, func(_ *request, signed string) releaseResult { return releaseResult{signed} })
 }

@@ -60,7 +60,7 @@ func setRotationPolicy(q *request) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	p, err = q.h.cfg.Service.SetRotationPolicy(q.ctx, q.caller, q.vault, q.params.name, p)
+	p, err = q.service.SetRotationPolicy(q.ctx, q.caller, q.vault, q.params.name, p)
 	return reply(q, p, err, (*request).rotationPolicy)
 }
 

@@ -84,7 +84,7 @@ func (q *request) keyAttributes(k keyvault.Key) keyAttributes {
 	if q.atLeast("7.3-preview") && !k.Managed { // recorded: that of a certificate's key does not say
 		a.Exportable = &k.Exportable
 	}
-	if q.atLeast("7.5-preview.1") {
+	if q.atLeast("7.5-preview.1") && !q.hsm { // recorded: a managed HSM does not say
 		a.Platform = k.Platform
 	}
 	if q.atLeast("2026-04-01") && strings.HasPrefix(k.Type, "oct") {
@@ -125,7 +125,10 @@ func (q *request) used(u keyvault.Used) string {
 }
 
 var (
-	getKey          = versioned((*keyvault.Service).GetKey, (*request).keyBundle)
+	getKey = versioned((*keyvault.Service).GetKey, (*request).keyBundle)
+
+	getKeyAttestation = versioned((*keyvault.Service).GetKeyAttestation, (*request).keyBundle)
+
 	deleteKey       = named((*keyvault.Service).DeleteKey, (*request).deletedKeyBundle)
 	getDeletedKey   = named((*keyvault.Service).GetDeletedKey, (*request).deletedKeyBundle)
 	recoverKey      = named((*keyvault.Service).RecoverKey, (*request).keyBundle)
@@ -208,7 +211,7 @@ func createKey(q *request) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	k, err := q.h.cfg.Service.CreateKey(q.ctx, q.caller, q.vault, q.params.name, p)
+	k, err := q.service.CreateKey(q.ctx, q.caller, q.vault, q.params.name, p)
 	return reply(q, k, err, (*request).keyBundle)
 }
 
@@ -245,7 +248,7 @@ func importKey(q *request) (response, error) {
 		return response{}, err
 	}
 	p.ParseKeyID = q.parseKeyID
-	k, err := q.h.cfg.Service.ImportKey(q.ctx, q.caller, q.vault, q.params.name, p)
+	k, err := q.service.ImportKey(q.ctx, q.caller, q.vault, q.params.name, p)
 	return reply(q, k, err, (*request).keyBundle)
 }
 
@@ -335,6 +338,6 @@ func updateKey(q *request) (response, error) {
 		return response{}, err
 	}
 	p.Attributes, p.Exportable, p.Tags, p.ReleasePolicy = more.Attributes, more.Exportable, more.Tags, more.ReleasePolicy
-	k, err := q.h.cfg.Service.UpdateKey(q.ctx, q.caller, q.vault, q.params.name, q.params.version, p)
+	k, err := q.service.UpdateKey(q.ctx, q.caller, q.vault, q.params.name, q.params.version, p)
 	return reply(q, k, err, (*request).keyBundle)
 }

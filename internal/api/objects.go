@@ -42,9 +42,15 @@ type deletion struct {
 	ScheduledPurge int64  `json:"scheduledPurgeDate"`
 }
 
+// A list of a vault always has a nextLink, null at the end; that of a managed HSM leaves it out then (recorded).
 type list[T any] struct {
 	Value    []T     `json:"value"`
 	NextLink *string `json:"nextLink"`
+}
+
+type listOfHSM[T any] struct {
+	Value    []T     `json:"value"`
+	NextLink *string `json:"nextLink,omitempty"`
 }
 
 type blob struct {
@@ -110,7 +116,7 @@ func reply[T, W any](q *request, result T, err error, show show[T, W]) (response
 // named handles an operation that is asked for with a name alone.
 func named[T, W any](do byName[T], show show[T, W]) handler {
 	return func(q *request) (response, error) {
-		result, err := do(q.h.cfg.Service, q.ctx, q.caller, q.vault, q.params.name)
+		result, err := do(q.service, q.ctx, q.caller, q.vault, q.params.name)
 		return reply(q, result, err, show)
 	}
 }
@@ -118,7 +124,7 @@ func named[T, W any](do byName[T], show show[T, W]) handler {
 // versioned handles an operation that is asked for with a name and a version, or the name alone for the current one.
 func versioned[T, W any](do byVersion[T], show show[T, W]) handler {
 	return func(q *request) (response, error) {
-		result, err := do(q.h.cfg.Service, q.ctx, q.caller, q.vault, q.params.name, q.params.version)
+		result, err := do(q.service, q.ctx, q.caller, q.vault, q.params.name, q.params.version)
 		return reply(q, result, err, show)
 	}
 }
@@ -126,7 +132,7 @@ func versioned[T, W any](do byVersion[T], show show[T, W]) handler {
 // purged handles the purge of an object, of which nothing is left to be shown.
 func purged(do func(s *keyvault.Service, ctx context.Context, caller *identity.Caller, vault, name string) error) handler {
 	return func(q *request) (response, error) {
-		err := do(q.h.cfg.Service, q.ctx, q.caller, q.vault, q.params.name)
+		err := do(q.service, q.ctx, q.caller, q.vault, q.params.name)
 		return response{status: http.StatusNoContent}, err
 	}
 }
@@ -135,7 +141,7 @@ func purged(do func(s *keyvault.Service, ctx context.Context, caller *identity.C
 func listed[T, W any](fetch byPage[T], show show[T, W]) handler {
 	return func(q *request) (response, error) {
 		return listPage(q, func(from string, max int) (keyvault.Page[T], error) {
-			return fetch(q.h.cfg.Service, q.ctx, q.caller, q.vault, from, max)
+			return fetch(q.service, q.ctx, q.caller, q.vault, from, max)
 		}, show)
 	}
 }
@@ -143,7 +149,7 @@ func listed[T, W any](fetch byPage[T], show show[T, W]) handler {
 func versionsListed[T, W any](fetch byNameAndPage[T], show show[T, W]) handler {
 	return func(q *request) (response, error) {
 		return listPage(q, func(from string, max int) (keyvault.Page[T], error) {
-			return fetch(q.h.cfg.Service, q.ctx, q.caller, q.vault, q.params.name, from, max)
+			return fetch(q.service, q.ctx, q.caller, q.vault, q.params.name, from, max)
 		}, show)
 	}
 }
@@ -162,12 +168,15 @@ func listPage[T, W any](q *request, fetch func(from string, max int) (keyvault.P
 	for _, item := range page.Items {
 		out.Value = append(out.Value, show(q, item))
 	}
+	if q.hsm {
+		return jsonResponse(http.StatusOK, listOfHSM[W](out))
+	}
 	return jsonResponse(http.StatusOK, out)
 }
 
 // enterBulk takes a place for an operation that holds a whole backup in memory; only who may perform it gets one.
 func (q *request) enterBulk() error {
-	if err := q.h.cfg.Service.Authorize(q.ctx, q.caller, q.vault, q.route.Operation, q.params.name); err != nil {
+	if err := q.service.Authorize(q.ctx, q.caller, q.vault, q.route.Operation, q.params.name); err != nil {
 		return err
 	}
 	return q.hold(q.h.bulk.enter(q.ctx, q.caller.Principal()))
@@ -179,7 +188,7 @@ func backedUp(do byName[[]byte]) handler {
 		if err := q.enterBulk(); err != nil {
 			return response{}, err
 		}
-		b, err := do(q.h.cfg.Service, q.ctx, q.caller, q.vault, q.params.name)
+		b, err := do(q.service, q.ctx, q.caller, q.vault, q.params.name)
 		return reply(q, b, err, func(_ *request, b []byte) blob { return blob{b} })
 	}
 }
@@ -200,7 +209,7 @@ func restored[T, W any](do func(s *keyvault.Service, ctx context.Context, caller
 		if err != nil {
 			return response{}, err
 		}
-		result, err := do(q.h.cfg.Service, q.ctx, q.caller, q.vault, backup)
+		result, err := do(q.service, q.ctx, q.caller, q.vault, backup)
 		if p := properties(result); p.Name != "" {
 			q.outcome.Object = q.url(q.route.collection(), p.Name, p.Version)
 		}

@@ -18,10 +18,34 @@ type route struct {
 	Success   int
 	MaxBody   int64 // 0: the body is not read
 	Asks      bool  // changes nothing, although its method is POST
+	Family    family
 	handle    handler
 
 	segments  []string // Pattern split; filled by newTable
 	variables int      // how many of them are variable
+}
+
+// A family is whose hosts have a route.
+type family int
+
+const (
+	all    family = iota // vaults and managed HSMs
+	vaults               // vaults alone
+	hsms                 // managed HSMs alone
+)
+
+// String returns what the documentation says.
+func (f family) String() string { return [...]string{"both", "vault", "managed HSM"}[f] }
+
+// checkFamily refuses what the other family has.
+func (q *request) checkFamily() error {
+	switch f := q.route.Family; {
+	case f == vaults && q.hsm:
+		return badParameter("This is the host of a managed HSM, which has keys only. Secrets and certificates are for vaults.")
+	case f == hsms && !q.hsm:
+		return badParameter("This is the host of a vault, and the operation is one of managed HSMs, which have hosts of their own.")
+	}
+	return nil
 }
 
 // collection is the first segment: what kind of thing the route is about.
@@ -50,20 +74,20 @@ const (
 
 // table is the data plane. docs/wire.md is generated from it.
 var table = newTable([]route{
-	{Operation: keyvault.SecretSet, Method: "PUT", Pattern: "/secrets/{name}", Success: 200, MaxBody: maxSecret, handle: setSecret},
-	{Operation: keyvault.SecretGet, Method: "GET", Pattern: "/secrets/{name}/{version}", Success: 200, handle: getSecret},
-	{Operation: keyvault.SecretGet, Method: "GET", Pattern: "/secrets/{name}", Success: 200, handle: getSecret},
-	{Operation: keyvault.SecretUpdate, Method: "PATCH", Pattern: "/secrets/{name}/{version}", Success: 200, MaxBody: maxSecret, handle: updateSecret},
-	{Operation: keyvault.SecretUpdate, Method: "PATCH", Pattern: "/secrets/{name}", Success: 200, MaxBody: maxSecret, handle: updateSecret},
-	{Operation: keyvault.SecretDelete, Method: "DELETE", Pattern: "/secrets/{name}", Success: 200, handle: deleteSecret},
-	{Operation: keyvault.SecretList, Method: "GET", Pattern: "/secrets", Success: 200, handle: listSecrets},
-	{Operation: keyvault.SecretListVersions, Method: "GET", Pattern: "/secrets/{name}/versions", Success: 200, handle: listSecretVersions},
-	{Operation: keyvault.SecretBackup, Method: "POST", Pattern: "/secrets/{name}/backup", Success: 200, Asks: true, handle: backupSecret},
-	{Operation: keyvault.SecretRestore, Method: "POST", Pattern: "/secrets/restore", Success: 200, MaxBody: maxRestore, handle: restoreSecret},
-	{Operation: keyvault.SecretListDeleted, Method: "GET", Pattern: "/deletedsecrets", Success: 200, handle: listDeletedSecrets},
-	{Operation: keyvault.SecretGetDeleted, Method: "GET", Pattern: "/deletedsecrets/{name}", Success: 200, handle: getDeletedSecret},
-	{Operation: keyvault.SecretPurge, Method: "DELETE", Pattern: "/deletedsecrets/{name}", Success: 204, handle: purgeSecret},
-	{Operation: keyvault.SecretRecover, Method: "POST", Pattern: "/deletedsecrets/{name}/recover", Success: 200, handle: recoverSecret},
+	{Operation: keyvault.SecretSet, Method: "PUT", Pattern: "/secrets/{name}", Success: 200, Family: vaults, MaxBody: maxSecret, handle: setSecret},
+	{Operation: keyvault.SecretGet, Method: "GET", Pattern: "/secrets/{name}/{version}", Success: 200, Family: vaults, handle: getSecret},
+	{Operation: keyvault.SecretGet, Method: "GET", Pattern: "/secrets/{name}", Success: 200, Family: vaults, handle: getSecret},
+	{Operation: keyvault.SecretUpdate, Method: "PATCH", Pattern: "/secrets/{name}/{version}", Success: 200, Family: vaults, MaxBody: maxSecret, handle: updateSecret},
+	{Operation: keyvault.SecretUpdate, Method: "PATCH", Pattern: "/secrets/{name}", Success: 200, Family: vaults, MaxBody: maxSecret, handle: updateSecret},
+	{Operation: keyvault.SecretDelete, Method: "DELETE", Pattern: "/secrets/{name}", Success: 200, Family: vaults, handle: deleteSecret},
+	{Operation: keyvault.SecretList, Method: "GET", Pattern: "/secrets", Success: 200, Family: vaults, handle: listSecrets},
+	{Operation: keyvault.SecretListVersions, Method: "GET", Pattern: "/secrets/{name}/versions", Success: 200, Family: vaults, handle: listSecretVersions},
+	{Operation: keyvault.SecretBackup, Method: "POST", Pattern: "/secrets/{name}/backup", Success: 200, Family: vaults, Asks: true, handle: backupSecret},
+	{Operation: keyvault.SecretRestore, Method: "POST", Pattern: "/secrets/restore", Success: 200, Family: vaults, MaxBody: maxRestore, handle: restoreSecret},
+	{Operation: keyvault.SecretListDeleted, Method: "GET", Pattern: "/deletedsecrets", Success: 200, Family: vaults, handle: listDeletedSecrets},
+	{Operation: keyvault.SecretGetDeleted, Method: "GET", Pattern: "/deletedsecrets/{name}", Success: 200, Family: vaults, handle: getDeletedSecret},
+	{Operation: keyvault.SecretPurge, Method: "DELETE", Pattern: "/deletedsecrets/{name}", Success: 204, Family: vaults, handle: purgeSecret},
+	{Operation: keyvault.SecretRecover, Method: "POST", Pattern: "/deletedsecrets/{name}/recover", Success: 200, Family: vaults, handle: recoverSecret},
 
 	{Operation: keyvault.KeyCreate, Method: "POST", Pattern: "/keys/{name}/create", Success: 200, MaxBody: maxKey, handle: createKey},
 	{Operation: keyvault.KeyImport, Method: "PUT", Pattern: "/keys/{name}", Success: 200, MaxBody: maxImport, handle: importKey},
@@ -98,7 +122,10 @@ var table = newTable([]route{
 	{Operation: keyvault.KeyVerify, Method: "POST", Pattern: "/keys/{name}/verify", Success: 200, MaxBody: maxCrypto, Asks: true, handle: verifyWithKey},
 	{Operation: keyvault.KeyRelease, Method: "POST", Pattern: "/keys/{name}/{version}/release", Success: 200, MaxBody: maxRelease, Asks: true, handle: releaseKey},
 	{Operation: keyvault.KeyRelease, Method: "POST", Pattern: "/keys/{name}/release", Success: 200, MaxBody: maxRelease, Asks: true, handle: releaseKey},
-	{Operation: keyvault.RandomBytes, Method: "POST", Pattern: "/rng", Success: 200, MaxBody: maxRandom, Asks: true, handle: getRandomBytes},
+
+	{Operation: keyvault.KeyAttestationGet, Method: "GET", Pattern: "/keys/{name}/{version}/attestation", Success: 200, Family: hsms, handle: getKeyAttestation},
+	{Operation: keyvault.KeyAttestationGet, Method: "GET", Pattern: "/keys/{name}/attestation", Success: 200, Family: hsms, handle: getKeyAttestation},
+	{Operation: keyvault.RandomBytes, Method: "POST", Pattern: "/rng", Success: 200, MaxBody: maxRandom, Asks: true, Family: hsms, handle: getRandomBytes},
 })
 
 // A shape is what a path has without looking into its segments. candidates has the rows of each, the more literal ones
@@ -133,6 +160,7 @@ func newTable(rows []route) []route {
 // A RouteDoc is a row of the table as the documentation shows it.
 type RouteDoc struct {
 	Operation, Method, Pattern, Permission, DataAction string
+	HSMAction, Family                                  string
 	Success                                            int
 	MaxBody                                            int64
 }
@@ -141,9 +169,14 @@ type RouteDoc struct {
 func Routes() []RouteDoc {
 	var out []RouteDoc
 	for _, rt := range table {
+		permission := ""
+		if rt.Family != hsms {
+			permission = rt.Operation.Permission.String()
+		}
 		out = append(out, RouteDoc{
 			Operation: rt.Operation.Name, Method: rt.Method, Pattern: rt.Pattern,
-			Permission: rt.Operation.Permission.String(), DataAction: rt.Operation.Permission.DataAction,
+			Permission: permission, DataAction: rt.Operation.Permission.DataAction,
+			HSMAction: rt.Operation.Permission.HSMAction, Family: rt.Family.String(),
 			Success: rt.Success, MaxBody: rt.MaxBody,
 		})
 	}
@@ -182,9 +215,14 @@ func match(method, escapedPath string) (*route, params, error) {
 	if allowed != nil {
 		return nil, params{}, &methodError{method: method, allowed: allowed}
 	}
-	return nil, params{}, &wireError{http.StatusNotFound, "ResourceNotFound", "",
-		"The request URI does not name anything that this service has."}
+	return nil, params{}, errNoRoute
 }
+
+var (
+	errNoRoute      = &wireError{http.StatusNotFound, "ResourceNotFound", "", "The request URI does not name anything that this service has."}
+	errNoRouteInHSM = &wireError{http.StatusNotFound, "ResourceNotFound", "", "The request URI does not name anything that a managed HSM has. " +
+		"It has keys; secrets and certificates are for vaults."}
+)
 
 // find returns the row of a method and a path. A literal segment is more to the point than a variable: "versions" is no
 // version.

@@ -104,7 +104,7 @@ func setSecret(q *request) (response, error) {
 	if p.Attributes, err = attributes(body); err != nil {
 		return response{}, err
 	}
-	s, err := q.h.cfg.Service.SetSecret(q.ctx, q.caller, q.vault, q.params.name, p)
+	s, err := q.service.SetSecret(q.ctx, q.caller, q.vault, q.params.name, p)
 	return reply(q, s, err, (*request).secretWithValue)
 }
 
@@ -113,7 +113,7 @@ func getSecret(q *request) (response, error) {
 	if format := q.query.Get("outContentType"); format != "" {
 		return response{}, badParameter("The secret cannot be converted to %.64q: only the secret of a certificate can.", format)
 	}
-	s, err := q.h.cfg.Service.GetSecret(q.ctx, q.caller, q.vault, q.params.name, q.params.version)
+	s, err := q.service.GetSecret(q.ctx, q.caller, q.vault, q.params.name, q.params.version)
 	return reply(q, s, err, (*request).secretWithValue)
 }
 
@@ -132,6 +132,6 @@ func updateSecret(q *request) (response, error) {
 	if p.Attributes, err = attributes(body); err != nil {
 		return response{}, err
 	}
-	s, err := q.h.cfg.Service.UpdateSecret(q.ctx, q.caller, q.vault, q.params.name, q.params.version, p)
+	s, err := q.service.UpdateSecret(q.ctx, q.caller, q.vault, q.params.name, q.params.version, p)
 	return reply(q, s, err, (*request).secretBundle)
 }

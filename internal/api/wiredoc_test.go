@@ -26,15 +26,16 @@ itself, nothing of it is looked at before that is checked. Every request needs `
 
 ## Operations
 
-| operation | request | success | body up to | access-policy permission | data action |
-|---|---|---|---|---|---|
+| operation | request | of | success | body up to | access-policy permission | data action in vaults | data action in managed HSMs |
+|---|---|---|---|---|---|---|---|
 `)
 	for _, rt := range api.Routes() {
-		body := "–"
+		body := ""
 		if rt.MaxBody > 0 {
 			body = fmt.Sprintf("%d KiB", rt.MaxBody>>10)
 		}
-		fmt.Fprintf(&b, "| %s | `%s %s` | %d | %s | %s | `%s` |\n", rt.Operation, rt.Method, rt.Pattern, rt.Success, body, rt.Permission, rt.DataAction)
+		fmt.Fprintf(&b, "| %s | `%s %s` | %s | %d | %s | %s | %s | %s |\n", rt.Operation, rt.Method, rt.Pattern, rt.Family, rt.Success, dash(body),
+			dash(rt.Permission), code(rt.DataAction), code(rt.HSMAction))
 	}
 	b.WriteString("\n## Versions\n\nEach of these is accepted and gets the newest behaviour; members that a version did not have are left out of its answers.\n\n")
 	for _, v := range api.APIVersions() {
@@ -45,4 +46,19 @@ itself, nothing of it is looked at before that is checked. Every request needs `
 		fmt.Fprintf(&b, "| %d | %s | %s | %s |\n", e.Status, e.Code, e.Inner, e.When)
 	}
 	wiretest.Document(t, path, b.String())
+}
+
+// dash stands where there is nothing.
+func dash(s string) string {
+	if s == "" {
+		return "–"
+	}
+	return s
+}
+
+func code(s string) string {
+	if s == "" {
+		return "–"
+	}
+	return "`" + s + "`"
 }

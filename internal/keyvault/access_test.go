@@ -48,7 +48,7 @@ func (b *bench) assign(t testing.TB, where, role, principal string) *resource.Ro
 	return a
 }
 
-func secretActs(ctx context.Context, b *bench, caller *identity.Caller, vault string, blob []byte) map[string]func() error {
+func secretActs(ctx context.Context, b *Service, caller *identity.Caller, vault string, blob []byte) map[string]func() error {
 	p := SetSecretParams{Value: NewSecretValue("v")}
 	return map[string]func() error{
 		"set":           func() error { _, err := b.SetSecret(ctx, caller, vault, "s", p); return err },
@@ -67,12 +67,12 @@ func secretActs(ctx context.Context, b *bench, caller *identity.Caller, vault st
 }
 
 // allActs are the operations on a secret s and a key k, by kind and name, without those that only managed HSMs have.
-func allActs(ctx context.Context, b *bench, caller *identity.Caller, vault string) map[string]func() error {
+func allActs(ctx context.Context, s *Service, caller *identity.Caller, vault string) map[string]func() error {
 	out := make(map[string]func() error)
-	for name, act := range secretActs(ctx, b, caller, vault, nil) {
+	for name, act := range secretActs(ctx, s, caller, vault, nil) {
 		out["secret "+name] = act
 	}
-	for name, act := range keyActs(ctx, b, caller, vault, nil) {
+	for name, act := range keyActs(ctx, s, caller, vault, nil) {
 		out["key "+name] = act
 	}
 	delete(out, "key restore of trash")
@@ -169,7 +169,7 @@ func TestRoles(t *testing.T) {
 			b.assign(t, c.at, c.role, memberID)
 			b.set(t, "roled", "s", "v")
 			b.create(t, "roled", "k", CreateKeyParams{Type: "EC"})
-			acts := allActs(t.Context(), b, member, "roled")
+			acts := allActs(t.Context(), b.Service, member, "roled")
 			// What is asked first is what needs the key to be there and asymmetric.
 			first := make(map[string]func() error)
 			for _, n := range of("key", "encrypt", "verify", "wrap") {
@@ -318,7 +318,7 @@ func TestRemovalNeverWidens(t *testing.T) {
 	}
 	caller := &identity.Caller{TenantID: "t", ObjectID: memberID, Groups: []string{crewID}}
 	// The vault is empty: who may do something is told that there is nothing.
-	acts := allActs(ctx, b, caller, "roled")
+	acts := allActs(ctx, b.Service, caller, "roled")
 	for _, makes := range []string{"secret set", "key create", "key import", "key random"} {
 		delete(acts, makes)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/record"
 	"github.com/strongroom/strongroom/internal/resource"
+	"github.com/strongroom/strongroom/internal/sdomain"
 	"github.com/strongroom/strongroom/internal/store"
 )
 
@@ -84,7 +85,7 @@ type objectBackup struct {
 
 type backupVersion struct {
 	versionRecord
-	Value []byte `json:"value"` // in base64, whose length does not depend on what it is
+	Value []byte `json:"value"` // as it is stored; in base64, whose length does not depend on what it is
 }
 
 // BackupSecret returns a blob that holds all versions of a secret, with their values, encrypted so that only this
@@ -109,7 +110,8 @@ func (s *Service) BackupKey(ctx context.Context, caller *identity.Caller, vault,
 	return s.backupObject(ctx, caller, vault, KeyBackup, KeyKind, name)
 }
 
-// RestoreKey is RestoreSecret for a key. The vault must be of a tier that may hold its versions.
+// RestoreKey is RestoreSecret for a key. The vault must be of a tier that may hold its versions. What comes from a managed HSM goes
+// into those with the same security domain only, and into no vault; what comes from a vault goes into no managed HSM.
 func (s *Service) RestoreKey(ctx context.Context, caller *identity.Caller, vault string, blob []byte) (Key, error) {
 	f, err := s.restoreObject(ctx, caller, vault, KeyRestore, KeyKind, blob)
 	if f.v == nil {
@@ -132,7 +134,12 @@ func (s *Service) backupObject(ctx context.Context, caller *identity.Caller, vau
 		return nil, err
 	}
 	b := objectBackup{Format: record.Current()}
+	var domain *sdomain.DomainKeys
 	err := s.read(ctx, caller, vault, op, name, func(r store.Reader, v *resource.Vault) error {
+		var err error
+		if domain, err = s.domainOf(r, v); err != nil {
+			return err
+		}
 		o, err := s.liveObject(r, v, kind, name, missing(kind, name))
 		if err != nil {
 			return err
@@ -168,35 +175,80 @@ func (s *Service) backupObject(ctx context.Context, caller *identity.Caller, vau
 	if err != nil {
 		return nil, err
 	}
-	blob, err := s.backup.seal(backupMagic(kind), plaintext)
+	blob, err := s.sealBackup(domain, kind, plaintext)
 	if err == nil && len(blob) > MaxBackup {
 		return nil, badParameter("The backup of the %s %s would have %d bytes; %d are allowed.", kind, name, len(blob), MaxBackup)
 	}
 	return blob, err
 }
 
-func (s *Service) openBackup(kind ObjectKind, blob []byte) (*objectBackup, error) {
+// sealBackup makes a blob; domain is that of the managed HSM whose key is in it, nil for a vault.
+func (s *Service) sealBackup(domain *sdomain.DomainKeys, kind ObjectKind, plaintext []byte) ([]byte, error) {
+	if domain == nil {
+		return s.backup.seal(backupMagic(kind), plaintext)
+	}
+	text, err := domain.SealKeyBackup(plaintext) // that of a vault's key would be as long in bytes as this in characters
+	return []byte(text), err
+}
+
+// openBackup reads a blob for a vault, or for a managed HSM with that domain.
+func (s *Service) openBackup(domain *sdomain.DomainKeys, kind ObjectKind, blob []byte) (*objectBackup, error) {
 	if len(blob) > MaxBackup {
 		return nil, badParameter("The backup has %d bytes; %d are allowed.", len(blob), MaxBackup)
 	}
-	plaintext, ok, err := s.backup.open(backupMagic(kind), blob)
-	if !ok {
-		return nil, badParameter("The backup is not one of a %s made by this product.", kind)
+	var (
+		plaintext []byte
+		err       error
+	)
+	if domain == nil {
+		plaintext, err = s.openVaultBackup(kind, blob)
+	} else {
+		plaintext, err = openDomainBackup(domain, kind, blob)
 	}
 	if err != nil {
 		return nil, err
 	}
 	b, err := record.Decode[objectBackup](plaintext)
 	if err != nil {
-		// It is authentic, so this installation made it: a newer release, which the format says.
+		// It is authentic, so an installation made it, as it says: one of a newer release.
 		return nil, badParameter("The backup cannot be read: it %v.", err)
 	}
 	current := func(r backupVersion) bool { return r.Version == b.Current }
-	wrong := func(r backupVersion) bool { return (r.Key != nil) != (kind == KeyKind) }
-	if checkName(b.Name) != nil || !slices.ContainsFunc(b.Versions, current) || slices.ContainsFunc(b.Versions, wrong) {
+	wrong := func(r backupVersion) bool {
+		return (r.Key != nil) != (kind == KeyKind) || !objectVersion.MatchString(r.Version)
+	}
+	if checkName(b.Name) != nil || len(b.Versions) > MaxBackupVersions || !slices.ContainsFunc(b.Versions, current) ||
+		slices.ContainsFunc(b.Versions, wrong) {
 		return nil, badParameter("The backup is incomplete.")
 	}
 	return b, nil
+}
+
+func (s *Service) openVaultBackup(kind ObjectKind, blob []byte) ([]byte, error) {
+	plaintext, ok, err := s.backup.open(backupMagic(kind), blob)
+	switch {
+	case !ok && bytes.HasPrefix(blob, []byte("eyJ")): // a JWE
+		return nil, badParameter("The backup is one of a managed HSM's key. It can be restored into a managed HSM with the same security " +
+			"domain only, not into a vault.")
+	case !ok:
+		return nil, badParameter("The backup is not one of a %s made by this product.", kind)
+	}
+	return plaintext, err
+}
+
+func openDomainBackup(domain *sdomain.DomainKeys, kind ObjectKind, blob []byte) ([]byte, error) {
+	if bytes.HasPrefix(blob, []byte(backupMagic(kind))) {
+		return nil, badParameter("The backup is one of a vault's %s. It can be restored into a vault only, not into a managed HSM.", kind)
+	}
+	plaintext, err := domain.OpenKeyBackup(string(blob))
+	switch {
+	case errors.Is(err, sdomain.ErrWrongDomain):
+		return nil, badParameter("The backup was made in a managed HSM with another security domain, or was altered. It can be restored " +
+			"into a managed HSM with the same security domain only.")
+	case err != nil:
+		return nil, badParameter("The backup %v.", err)
+	}
+	return plaintext, nil
 }
 
 // restoreObject returns what it restored. With an error only the object's record is known, and it only if the blob could
@@ -204,10 +256,15 @@ func (s *Service) openBackup(kind ObjectKind, blob []byte) (*objectBackup, error
 func (s *Service) restoreObject(ctx context.Context, caller *identity.Caller, vault string, op Operation, kind ObjectKind,
 	blob []byte) (found, error) {
 	// Who may not restore learns nothing about the blob.
-	if err := s.Authorize(ctx, caller, vault, op, ""); err != nil {
+	var domain *sdomain.DomainKeys
+	err := s.read(ctx, caller, vault, op, "", func(r store.Reader, v *resource.Vault) (err error) {
+		domain, err = s.domainOf(r, v)
+		return err
+	})
+	if err != nil {
 		return found{}, err
 	}
-	b, err := s.openBackup(kind, blob)
+	b, err := s.openBackup(domain, kind, blob)
 	if err != nil {
 		return found{}, err
 	}
@@ -263,7 +320,7 @@ func (s *Service) restoreObject(ctx context.Context, caller *identity.Caller, va
 // checkRestorable refuses a restore into a vault that may not hold the object, or over a name that is in use, live or
 // deleted.
 func (s *Service) checkRestorable(tx store.Tx, v *resource.Vault, kind ObjectKind, b *objectBackup) error {
-	if v.TenantID != b.TenantID {
+	if v.TenantID != b.TenantID && v.Tier != resource.ManagedHSM { // there the domain counts, and nothing else
 		return badParameter("The backup is of a vault in another tenant.")
 	}
 	for _, version := range b.Versions {
@@ -282,8 +339,8 @@ func (s *Service) checkRestorable(tx store.Tx, v *resource.Vault, kind ObjectKin
 	}
 	if live || deleted {
 		return &Error{Kind: Conflict, Object: kind, Message: fmt.Sprintf("There was a conflict restoring the %[1]s "+
-			"'%[2]s/%[3]s'. A %[1]s with this name exists in the vault, or is deleted and recoverable: delete and purge it "+
-			"first, or restore into another vault.", kind, b.Name, b.Current)}
+			"'%[2]s/%[3]s'. A %[1]s with this name exists in the %[4]s, or is deleted and recoverable: delete and purge it "+
+			"first, or restore into another %[4]s.", kind, b.Name, b.Current, familyWord(s.hsms))}
 	}
 	return nil
 }

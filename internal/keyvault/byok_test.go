@@ -223,7 +223,7 @@ func TestTransferRefused(t *testing.T) {
 	}
 	// A key-exchange key is for nothing else.
 	b.take(t, "premium", "k", ImportKeyParams{Type: "RSA-HSM", Private: public, Operations: []string{"import"}})
-	acts := keyActs(ctx, b, admin, "premium", nil)
+	acts := keyActs(ctx, b.Service, admin, "premium", nil)
 	for _, name := range []string{"sign", "verify", "encrypt", "decrypt", "wrap", "unwrap"} {
 		wantKind(t, acts[name](), OperationForbidden)
 	}

@@ -48,15 +48,15 @@ func (s *Service) CheckReferences(ctx context.Context, report func(key, problem 
 	failed.add(s.resources.CheckReferences(ctx, report))
 	known, err := s.resources.AllVaults(ctx)
 	failed.add(err)
-	vaults := make(map[string]bool) // by id
+	vaults := make(map[string]*resource.Vault) // by the id of what is in them
 	for _, v := range known {
-		vaults[v.ID] = true
+		vaults[v.ContentID()] = v
 	}
 	for _, prefix := range []string{"object/", "deleted/"} {
 		err := s.forEach(ctx, prefix, store.PrefixEnd(prefix), func(error) {}, func(e store.Entry) {
 			vault, _, _ := strings.Cut(strings.TrimPrefix(e.Key, prefix), "/")
 			err := s.db.View(ctx, func(r store.Reader) error {
-				if !vaults[vault] {
+				if vaults[vault] == nil {
 					if purged, err := record.Exists(r, garbageKey(vault)); err != nil {
 						return err
 					} else if !purged {
@@ -70,7 +70,7 @@ func (s *Service) CheckReferences(ctx context.Context, report func(key, problem 
 				if err != nil {
 					return err
 				}
-				return s.checkObject(ctx, r, prefix, e.Key, o, report)
+				return s.checkObject(ctx, r, vaults[vault], prefix, e.Key, o, report)
 			})
 			var spoiled *seal.RecordError
 			if !errors.As(err, &spoiled) {
@@ -82,7 +82,8 @@ func (s *Service) CheckReferences(ctx context.Context, report func(key, problem 
 	return failed.join()
 }
 
-func (s *Service) checkObject(ctx context.Context, r store.Reader, prefix, key string, o *objectRecord,
+// checkObject checks an object of v, nil if that is not known.
+func (s *Service) checkObject(ctx context.Context, r store.Reader, v *resource.Vault, prefix, key string, o *objectRecord,
 	report func(key, problem string)) error {
 	versions, current := 0, false
 	for e, err := range r.Scan(versionPrefix(o.ID), store.PrefixEnd(versionPrefix(o.ID))) {
@@ -92,7 +93,7 @@ func (s *Service) checkObject(ctx context.Context, r store.Reader, prefix, key s
 		versions++
 		version := strings.TrimPrefix(e.Key, versionPrefix(o.ID))
 		current = current || version == o.Current
-		if err := s.checkValue(ctx, r, valueKey(o.ID, version), e, report); err != nil {
+		if err := s.checkValue(ctx, r, v, o, valueKey(o.ID, version), e, report); err != nil {
 			return err
 		}
 	}
@@ -122,7 +123,8 @@ func (s *Service) checkObject(ctx context.Context, r store.Reader, prefix, key s
 }
 
 // checkValue reports the version in e if its value, at key, is missing or is a key that does not open.
-func (s *Service) checkValue(ctx context.Context, r store.Reader, key string, e store.Entry, report func(key, problem string)) error {
+func (s *Service) checkValue(ctx context.Context, r store.Reader, v *resource.Vault, o *objectRecord, key string, e store.Entry,
+	report func(key, problem string)) error {
 	value, err := r.Get(key)
 	if errors.Is(err, store.ErrNotFound) {
 		report(e.Key, "has no value")
@@ -133,11 +135,16 @@ func (s *Service) checkValue(ctx context.Context, r store.Reader, key string, e 
 	}
 	defer clear(value)
 	rec, err := record.Decode[versionRecord](e.Value)
-	if err != nil || rec.Key == nil || s.hsm == nil {
+	if err != nil || rec.Key == nil || v == nil || s.hsm == nil {
 		return nil // CheckRecord reports what does not decode
 	}
+	blob, err := s.unwrap(r, v, o, rec.Version, value)
+	defer clear(blob)
 	var refused *hsm.Error // the provider, as it runs, has no such keys; this one is not bad
-	if _, err := s.hsm.Open(ctx, rec.Key.spec(), value); err != nil && !errors.As(err, &refused) {
+	if err == nil {
+		_, err = s.hsm.Open(ctx, rec.Key.spec(), blob)
+	}
+	if err != nil && !errors.As(err, &refused) {
 		report(key, fmt.Sprintf("holds a key that does not open: %v", err))
 	}
 	return ctx.Err()
@@ -146,12 +153,12 @@ func (s *Service) checkValue(ctx context.Context, r store.Reader, key string, e 
 // Locate tells what the records at some keys belong to, as a person names it: "secret db-password of the vault demo, version
 // 3f1c…". What it cannot tell is left out: the record that names the object may itself be the bad one.
 func (s *Service) Locate(ctx context.Context, keys []string) (map[string]string, error) {
-	vaults := make(map[string]string)  // name by id
+	vaults := make(map[string]string)  // "vault demo" by the id of what is in it
 	objects := make(map[string]string) // description by id
 	skip := func(error) {}
 	known, err := s.resources.AllVaults(ctx)
 	for _, v := range known {
-		vaults[v.ID] = v.Name
+		vaults[v.ContentID()] = familyWord(v.Tier == resource.ManagedHSM) + " " + v.Name
 	}
 	wanted := make(map[string]bool)
 	for _, key := range keys {
@@ -166,7 +173,7 @@ func (s *Service) Locate(ctx context.Context, keys []string) (map[string]string,
 		err = errors.Join(err, s.forEach(ctx, prefix, store.PrefixEnd(prefix), skip, func(e store.Entry) {
 			parts := strings.Split(e.Key, "/")
 			if o, err := record.Decode[objectRecord](e.Value); err == nil && wanted[o.ID] {
-				objects[o.ID] = fmt.Sprintf("%s %s of the vault %s", parts[2], o.Name, vaults[parts[1]])
+				objects[o.ID] = fmt.Sprintf("%s %s of the %s", parts[2], o.Name, vaults[parts[1]])
 			}
 		}))
 	}
@@ -180,7 +187,7 @@ func (s *Service) Locate(ctx context.Context, keys []string) (map[string]string,
 		case len(parts) == 3 && objects[parts[1]] != "":
 			out[key] = objects[parts[1]] + ", version " + parts[2]
 		case len(parts) == 4 && (parts[0] == "object" || parts[0] == "deleted"):
-			out[key] = fmt.Sprintf("%s %s of the vault %s", parts[2], parts[3], vaults[parts[1]])
+			out[key] = fmt.Sprintf("%s %s of the %s", parts[2], parts[3], vaults[parts[1]])
 		}
 	}
 	return out, nil

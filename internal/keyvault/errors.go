@@ -12,6 +12,7 @@ const (
 	NotFound                              // there is no such object or version
 	AccessDenied                          // the caller may not, by the vault's access policies
 	AccessDeniedByRole                    // the caller may not, by role assignments
+	AccessDeniedInHSM                     // the caller may not, by the roles of the managed HSM itself
 	ForbiddenByFirewall                   // the caller's address may not
 	ForbiddenByConnection                 // the vault is closed to all networks
 	Disabled                              // the version is disabled
@@ -26,6 +27,8 @@ const (
 	NotAttested                           // the target of a release is not, or not provably, what the key's policy wants
 	Unreachable                           // somebody else's server that is needed does not answer; the same may succeed later
 	Busy                                  // there is too much to do at this time
+	HSMNotActivated                       // the managed HSM has no security domain yet
+	HSMRestoring                          // the content of the managed HSM is being replaced
 )
 
 // An Error is a refusal, with the text for the caller.

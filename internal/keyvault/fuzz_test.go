@@ -46,13 +46,13 @@ func FuzzOpenBackup(f *testing.F) {
 	f.Add([]byte(`{"v":2}`))
 	f.Add([]byte(`{"v":1,"name":"../x"}`))
 	f.Add([]byte(`null`))
-	s := &Service{backup: make(backupKey, 32)}
+	s := &Service{installation: &installation{backup: make(backupKey, 32)}}
 	f.Fuzz(func(t *testing.T, plaintext []byte) {
 		blob, err := s.backup.seal(backupMagic(SecretKind), plaintext)
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := s.openBackup(SecretKind, blob)
+		b, err := s.openBackup(nil, SecretKind, blob)
 		if err != nil {
 			var refused *Error
 			if !errors.As(err, &refused) {

@@ -23,44 +23,56 @@ const MaxTransferBlob = 32 << 10
 // hsmSuffix marks the types of keys that an HSM keeps: "RSA-HSM".
 const hsmSuffix = "-HSM"
 
-func keyOperation(name, verb, action string) Operation {
+// keyOperation names an operation, its permission in access policies, and the data actions of roles in vaults and in managed HSMs.
+func keyOperation(name, verb, action, hsmAction string) Operation {
 	return Operation{Name: name, Permission: authz.Permission{
 		Object: "keys", Verb: verb, DataAction: "Microsoft.KeyVault/vaults/" + action,
+		HSMAction: "Microsoft.KeyVault/managedHsm/" + hsmAction,
 	}}
 }
 
 // publicKeyOperation is one for which the public part of a key suffices, which whoever reads the key has.
-func publicKeyOperation(name, verb, action string) Operation {
-	op := keyOperation(name, verb, action)
+func publicKeyOperation(name, verb, action, hsmAction string) Operation {
+	op := keyOperation(name, verb, action, hsmAction)
 	op.Permission.AsymmetricAction = "Microsoft.KeyVault/vaults/keys/read"
 	return op
 }
 
-// The operations on keys, with the permission that each needs (contract §16).
+// hsmOperation is one that a managed HSM has and a vault has not.
+func hsmOperation(name, object, verb, hsmAction string) Operation {
+	return Operation{Name: name, Permission: authz.Permission{
+		Object: object, Verb: verb, HSMAction: "Microsoft.KeyVault/managedHsm/" + hsmAction,
+	}}
+}
+
+// The operations on keys, with the permission that each needs (contract §16 and §10.1).
 var (
-	KeyCreate            = keyOperation("KeyCreate", "create", "keys/create/action")
-	KeyImport            = keyOperation("KeyImport", "import", "keys/import/action")
-	KeyGet               = keyOperation("KeyGet", "get", "keys/read")
-	KeyUpdate            = keyOperation("KeyUpdate", "update", "keys/update/action")
-	KeyDelete            = keyOperation("KeyDelete", "delete", "keys/delete")
-	KeyList              = keyOperation("KeyList", "list", "keys/read")
-	KeyListVersions      = keyOperation("KeyListVersions", "list", "keys/read")
-	KeyGetDeleted        = keyOperation("KeyGetDeleted", "get", "keys/read")
-	KeyListDeleted       = keyOperation("KeyListDeleted", "list", "keys/read")
-	KeyPurge             = keyOperation("KeyPurge", "purge", "keys/purge/action")
-	KeyRecover           = keyOperation("KeyRecover", "recover", "keys/recover/action")
-	KeyBackup            = keyOperation("KeyBackup", "backup", "keys/backup/action")
-	KeyRestore           = keyOperation("KeyRestore", "restore", "keys/restore/action")
-	KeyRotate            = keyOperation("KeyRotate", "rotate", "keys/rotate/action")
-	KeyRotationPolicyGet = keyOperation("KeyRotationPolicyGet", "getrotationpolicy", "keyrotationpolicies/read")
-	KeyRotationPolicySet = keyOperation("KeyRotationPolicySet", "setrotationpolicy", "keyrotationpolicies/write")
-	KeyRelease           = keyOperation("KeyRelease", "release", "keys/release/action")
-	KeyEncrypt           = publicKeyOperation("KeyEncrypt", "encrypt", "keys/encrypt/action")
-	KeyDecrypt           = keyOperation("KeyDecrypt", "decrypt", "keys/decrypt/action")
-	KeyWrap              = publicKeyOperation("KeyWrap", "wrapKey", "keys/wrap/action")
-	KeyUnwrap            = keyOperation("KeyUnwrap", "unwrapKey", "keys/unwrap/action")
-	KeySign              = keyOperation("KeySign", "sign", "keys/sign/action")
-	KeyVerify            = publicKeyOperation("KeyVerify", "verify", "keys/verify/action")
+	KeyCreate            = keyOperation("KeyCreate", "create", "keys/create/action", "keys/create")
+	KeyImport            = keyOperation("KeyImport", "import", "keys/import/action", "keys/import/action")
+	KeyGet               = keyOperation("KeyGet", "get", "keys/read", "keys/read/action")
+	KeyUpdate            = keyOperation("KeyUpdate", "update", "keys/update/action", "keys/write/action")
+	KeyDelete            = keyOperation("KeyDelete", "delete", "keys/delete", "keys/delete")
+	KeyList              = keyOperation("KeyList", "list", "keys/read", "keys/read/action")
+	KeyListVersions      = keyOperation("KeyListVersions", "list", "keys/read", "keys/read/action")
+	KeyGetDeleted        = keyOperation("KeyGetDeleted", "get", "keys/read", "keys/deletedKeys/read/action")
+	KeyListDeleted       = keyOperation("KeyListDeleted", "list", "keys/read", "keys/deletedKeys/read/action")
+	KeyPurge             = keyOperation("KeyPurge", "purge", "keys/purge/action", "keys/deletedKeys/delete")
+	KeyRecover           = keyOperation("KeyRecover", "recover", "keys/recover/action", "keys/deletedKeys/recover/action")
+	KeyBackup            = keyOperation("KeyBackup", "backup", "keys/backup/action", "keys/backup/action")
+	KeyRestore           = keyOperation("KeyRestore", "restore", "keys/restore/action", "keys/restore/action")
+	KeyRotate            = keyOperation("KeyRotate", "rotate", "keys/rotate/action", "keys/rotate/action")
+	KeyRotationPolicyGet = keyOperation("KeyRotationPolicyGet", "getrotationpolicy", "keyrotationpolicies/read", "keys/read/action")
+	KeyRotationPolicySet = keyOperation("KeyRotationPolicySet", "setrotationpolicy", "keyrotationpolicies/write", "keys/write/action")
+	KeyRelease           = keyOperation("KeyRelease", "release", "keys/release/action", "keys/release/action")
+	KeyEncrypt           = publicKeyOperation("KeyEncrypt", "encrypt", "keys/encrypt/action", "keys/encrypt/action")
+	KeyDecrypt           = keyOperation("KeyDecrypt", "decrypt", "keys/decrypt/action", "keys/decrypt/action")
+	KeyWrap              = publicKeyOperation("KeyWrap", "wrapKey", "keys/wrap/action", "keys/wrap/action")
+	KeyUnwrap            = keyOperation("KeyUnwrap", "unwrapKey", "keys/unwrap/action", "keys/unwrap/action")
+	KeySign              = keyOperation("KeySign", "sign", "keys/sign/action", "keys/sign/action")
+	KeyVerify            = publicKeyOperation("KeyVerify", "verify", "keys/verify/action", "keys/verify/action")
+
+	KeyAttestationGet = hsmOperation("KeyAttestationGet", "keys", "get", "keys/read/action")
+	RandomBytes       = hsmOperation("RandomBytesGet", "", "rng", "rng/action")
 )
 
 // What a caller of this package needs of the keys' package.
@@ -208,6 +220,15 @@ func (k *keyRecord) checkOperations(operations []string) ([]string, error) {
 	return out, nil
 }
 
+// operationsIn returns the operations that are asked for a new key. Those of an EC key of a managed HSM are more (recorded), if nothing
+// is asked for.
+func operationsIn(v *resource.Vault, kty hsm.KeyType, asked []string) []string {
+	if len(asked) == 0 && kty == hsm.EC && v.Tier == resource.ManagedHSM {
+		return []string{"sign", "verify", "deriveKey"}
+	}
+	return asked
+}
+
 // setOperations gives a new key its operations: those asked for, or the usual ones.
 func (k *keyRecord) setOperations(operations []string) (err error) {
 	if len(operations) == 0 {
@@ -318,7 +339,7 @@ func (s *Service) CreateKey(ctx context.Context, caller *identity.Caller, vault,
 		if spec, err = p.spec(kty); err != nil {
 			return err
 		}
-		inHSM = keeper
+		inHSM, p.Operations = keeper, operationsIn(v, kty, p.Operations)
 		if err := (&keyRecord{Type: kty, HSM: inHSM}).setOperations(p.Operations); err != nil {
 			return err
 		}
@@ -398,6 +419,7 @@ func (s *Service) ImportKey(ctx context.Context, caller *identity.Caller, vault,
 		if kty, inHSM, err = parseType(v, p.Type, p.HSM); err != nil {
 			return err
 		}
+		p.Operations = operationsIn(v, kty, p.Operations)
 		if err := (&keyRecord{Type: kty, HSM: inHSM}).setOperations(p.Operations); err != nil {
 			return err
 		}
@@ -469,14 +491,25 @@ func (s *Service) transferKey(ctx context.Context, r store.Reader, v *resource.V
 
 // openKey returns the key of a version, opened; it stays open in a bounded cache.
 func (s *Service) openKey(ctx context.Context, r store.Reader, f found) (hsm.Key, error) {
-	var refused *hsm.Error
-	key, err := s.keys.Load(r, valueKey(f.o.ID, f.rec.Version), func(blob []byte) (*hsm.Key, error) {
+	var (
+		refused *hsm.Error
+		closed  error
+	)
+	key, err := s.keys.Load(r, valueKey(f.o.ID, f.rec.Version), func(stored []byte) (*hsm.Key, error) {
+		blob, err := s.unwrap(r, f.v, f.o, f.rec.Version, stored)
+		if err != nil {
+			closed = err
+			return nil, err
+		}
 		key, err := s.hsm.Open(ctx, f.rec.Key.spec(), blob)
 		errors.As(err, &refused)
 		return &key, err
 	})
 	if refused != nil { // the record is good, but the provider, as it runs, has no such keys
 		return nil, refusedKey(refused)
+	}
+	if closed != nil { // it is about what the key is wrapped with
+		return nil, closed
 	}
 	if err != nil {
 		return nil, err
@@ -605,10 +638,21 @@ func (s *Service) ListKeyVersions(ctx context.Context, caller *identity.Caller, 
 	return listVersions(ctx, s, caller, vault, KeyListVersions, KeyKind, name, from, max, found.key)
 }
 
-// RandomBytes is what a managed HSM has and a vault has not.
-var RandomBytes = Operation{Name: "RandomBytesGet", Permission: authz.Permission{
-	Object: "keys", Verb: "rng", DataAction: "Microsoft.KeyVault/managedHsm/rng/action",
-}}
+// GetKeyAttestation would return what vouches that a hardware module keeps a version of a key of a managed HSM. No provider has that.
+func (s *Service) GetKeyAttestation(ctx context.Context, caller *identity.Caller, vault, name, version string) (Key, error) {
+	if err := checkName(name); err != nil {
+		return Key{}, err
+	}
+	err := s.read(ctx, caller, vault, KeyAttestationGet, name, func(r store.Reader, v *resource.Vault) error {
+		f, err := s.find(r, v, KeyKind, name, version)
+		if err != nil {
+			return err
+		}
+		return badParameter("The key %s cannot be attested: this server keeps its keys in software, and no hardware module vouches for "+
+			"them. Ask for the key without its attestation.", f.o.Name)
+	})
+	return Key{}, err
+}
 
 // MaxRandomBytes is how many random bytes one request can have.
 const MaxRandomBytes = 128
@@ -618,7 +662,7 @@ func (s *Service) GetRandomBytes(ctx context.Context, caller *identity.Caller, v
 	var id string
 	err := s.read(ctx, caller, vault, RandomBytes, "", func(_ store.Reader, v *resource.Vault) error {
 		id = v.Resource()
-		if v.Tier != resource.ManagedHSM {
+		if !s.hsms {
 			return badParameter("Random bytes are given by a managed HSM only, and %s is a vault.", v.Name)
 		}
 		return nil

@@ -68,12 +68,12 @@ func ecMembers(t testing.TB, k *ecdsa.PrivateKey) PrivateKey {
 	return PrivateKey{D: d, X: point[1 : 1+half], Y: point[1+half:]}
 }
 
-// newKeyBench is a bench with a vault of each tier: vault, premium and pool.
+// newKeyBench is a bench with a vault of each tier, vault and premium, and a managed HSM, pool.
 func newKeyBench(t testing.TB) *bench {
 	t.Helper()
 	b := newBench(t)
 	b.tiered(t, "premium", resource.Premium)
-	b.tiered(t, "pool", resource.ManagedHSM)
+	b.pool(t, "pool", newDomain(t))
 	return b
 }
 
@@ -89,7 +89,7 @@ func (b *bench) tiered(t testing.TB, name string, tier resource.Tier) {
 
 func (b *bench) create(t testing.TB, vault, name string, p CreateKeyParams) Key {
 	t.Helper()
-	k, err := b.CreateKey(t.Context(), admin, vault, name, p)
+	k, err := b.of(vault).CreateKey(t.Context(), admin, vault, name, p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func (b *bench) create(t testing.TB, vault, name string, p CreateKeyParams) Key 
 
 func (b *bench) take(t testing.TB, vault, name string, p ImportKeyParams) Key {
 	t.Helper()
-	k, err := b.ImportKey(t.Context(), admin, vault, name, p)
+	k, err := b.of(vault).ImportKey(t.Context(), admin, vault, name, p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,10 +222,12 @@ func TestTiers(t *testing.T) {
 				p.Curve = "P-256"
 			}
 			acts := map[string]func() (Key, error){
-				"import": func() (Key, error) { return b.ImportKey(t.Context(), admin, vault, "k", p) },
+				"import": func() (Key, error) { return b.of(vault).ImportKey(t.Context(), admin, vault, "k", p) },
 			}
 			if !c.hsm && family != "RSA" { // made nowhere else than here, and slow
-				acts["create"] = func() (Key, error) { return b.CreateKey(t.Context(), admin, vault, "k", CreateKeyParams{Type: c.typ}) }
+				acts["create"] = func() (Key, error) {
+					return b.of(vault).CreateKey(t.Context(), admin, vault, "k", CreateKeyParams{Type: c.typ})
+				}
 			}
 			for name, act := range acts {
 				if want == "" {
@@ -600,7 +602,7 @@ func TestReleasePolicyOfKey(t *testing.T) {
 }
 
 // keyActs is one call of each method for keys, on the key "k" of a vault.
-func keyActs(ctx context.Context, b *bench, caller *identity.Caller, vault string, blob []byte) map[string]func() error {
+func keyActs(ctx context.Context, b *Service, caller *identity.Caller, vault string, blob []byte) map[string]func() error {
 	digest := make([]byte, 32)
 	return map[string]func() error{
 		"create": func() error {
@@ -642,22 +644,26 @@ func TestKeyStrangerIsRefused(t *testing.T) {
 	t.Parallel()
 	b, ctx := newKeyBench(t), t.Context()
 	b.create(t, "pool", "k", CreateKeyParams{Type: "EC-HSM"})
-	blob, err := b.BackupKey(ctx, admin, "pool", "k")
+	blob, err := b.of("pool").BackupKey(ctx, admin, "pool", "k")
 	if err != nil {
 		t.Fatal(err)
 	}
-	unused := &bench{}
-	unused.Service = b.another(t, &puppet{Provider: b.hsm, before: func(_ context.Context, call string) error {
+	unused := b.another(t, &puppet{Provider: b.hsm, before: func(_ context.Context, call string) error {
 		t.Errorf("the provider was asked to %s", call)
 		return nil
 	}})
 	for _, caller := range []*identity.Caller{stranger, {TenantID: "other", ObjectID: adminID}} {
-		for name, act := range keyActs(ctx, unused, caller, "pool", blob) {
+		for name, act := range keyActs(ctx, unused.ManagedHSMs(), caller, "pool", blob) {
+			t.Run(name, func(t *testing.T) { b.refused(t, AccessDeniedInHSM, act) })
+		}
+		for name, act := range keyActs(ctx, unused, caller, "premium", blob) {
 			t.Run(name, func(t *testing.T) { b.refused(t, AccessDenied, act) })
 		}
 	}
-	for name, act := range keyActs(ctx, unused, admin, "nowhere", blob) {
-		t.Run(name, func(t *testing.T) { b.refused(t, VaultNotFound, act) })
+	for _, s := range []*Service{unused, unused.ManagedHSMs()} {
+		for name, act := range keyActs(ctx, s, admin, "nowhere", blob) {
+			t.Run(name, func(t *testing.T) { b.refused(t, VaultNotFound, act) })
+		}
 	}
 }
 
@@ -669,18 +675,18 @@ func TestRandomBytes(t *testing.T) {
 		wantKind(t, err, BadParameter)
 	}
 	for _, count := range []int64{-1, 0, MaxRandomBytes + 1, 1 << 40} {
-		_, _, err := b.GetRandomBytes(ctx, admin, "pool", count)
+		_, _, err := b.of("pool").GetRandomBytes(ctx, admin, "pool", count)
 		wantKind(t, err, BadParameter)
 	}
 	seen := make(map[string]bool)
 	for range 100 {
-		raw, resource, err := b.GetRandomBytes(ctx, admin, "pool", MaxRandomBytes)
+		raw, resource, err := b.of("pool").GetRandomBytes(ctx, admin, "pool", MaxRandomBytes)
 		if err != nil || len(raw) != MaxRandomBytes || seen[string(raw)] || !strings.HasSuffix(resource, "/POOL") {
 			t.Fatalf("%x of %q, %v", raw, resource, err)
 		}
 		seen[string(raw)] = true
 	}
-	if raw, _, err := b.GetRandomBytes(ctx, admin, "pool", 1); err != nil || len(raw) != 1 {
+	if raw, _, err := b.of("pool").GetRandomBytes(ctx, admin, "pool", 1); err != nil || len(raw) != 1 {
 		t.Errorf("%x, %v", raw, err)
 	}
 }

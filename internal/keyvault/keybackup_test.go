@@ -12,13 +12,14 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
+	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/store/storetest"
 )
 
 // backup returns a key's backup.
 func (b *bench) backupOf(t testing.TB, vault, name string) []byte {
 	t.Helper()
-	blob, err := b.BackupKey(t.Context(), admin, vault, name)
+	blob, err := b.of(vault).BackupKey(t.Context(), admin, vault, name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,10 +29,10 @@ func (b *bench) backupOf(t testing.TB, vault, name string) []byte {
 // drop deletes and purges a key.
 func (b *bench) drop(t testing.TB, vault, name string) {
 	t.Helper()
-	if _, err := b.DeleteKey(t.Context(), admin, vault, name); err != nil {
+	if _, err := b.of(vault).DeleteKey(t.Context(), admin, vault, name); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.PurgeKey(t.Context(), admin, vault, name); err != nil {
+	if err := b.of(vault).PurgeKey(t.Context(), admin, vault, name); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.CollectGarbage(t.Context()); err != nil {
@@ -40,53 +41,65 @@ func (b *bench) drop(t testing.TB, vault, name string) {
 }
 
 // TestKeyBackup brings a key back whose last trace was purged: all versions, their attributes and policies, and what each of
-// them can do.
+// them can do. The second place has the same security domain, if it has one.
 func TestKeyBackup(t *testing.T) {
 	t.Parallel()
+	for from, to := range map[string]string{"premium": "second", "pool": "twin"} {
+		t.Run(from, func(t *testing.T) {
+			t.Parallel()
+			testKeyBackup(t, from, to)
+		})
+	}
+}
+
+func testKeyBackup(t *testing.T, from, to string) {
 	b, ctx := newKeyBench(t), t.Context()
+	b.tiered(t, "second", resource.Premium)
+	b.pool(t, "twin", b.domainOf(t, "pool"))
+	s := b.of(from)
 	text, digest := []byte("what was encrypted long ago"), sha256.Sum256([]byte("m"))
-	rsaVersion := b.take(t, "premium", "Key", ImportKeyParams{Type: "RSA-HSM", Private: rsaMembers(rsaKey()), Tags: map[string]string{"v": "1"}})
-	sealed, _, err := b.Encrypt(ctx, admin, "premium", "key", "", "RSA-OAEP-256", Message{Value: text})
+	rsaVersion := b.take(t, from, "Key", ImportKeyParams{Type: "RSA-HSM", Private: rsaMembers(rsaKey()), Tags: map[string]string{"v": "1"}})
+	sealed, _, err := s.Encrypt(ctx, admin, from, "key", "", "RSA-OAEP-256", Message{Value: text})
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.advance(time.Second)
-	octVersion := b.create(t, "premium", "key", CreateKeyParams{Type: "oct-HSM", Attributes: Attributes{Expires: new(b.clock().Unix() + 5)}})
-	wrapped, _, err := b.Wrap(ctx, admin, "premium", "key", "", "A256GCM", Message{Value: text, AAD: text})
+	octVersion := b.create(t, from, "key", CreateKeyParams{Type: "oct-HSM", Attributes: Attributes{Expires: new(b.clock().Unix() + 5)}})
+	wrapped, _, err := s.Wrap(ctx, admin, from, "key", "", "A256GCM", Message{Value: text, AAD: text})
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.advance(time.Second)
-	ecVersion := b.create(t, "premium", "key", CreateKeyParams{
+	ecVersion := b.create(t, from, "key", CreateKeyParams{
 		Type: "EC-HSM", Curve: "P-256K", Exportable: true, ReleasePolicy: &ReleasePolicy{Data: []byte(anyPolicy), Immutable: true},
 		Attributes: Attributes{NotBefore: new(int64(7)), Expires: new(b.clock().Add(200 * day).Unix())},
 	})
-	signature, _, err := b.Sign(ctx, admin, "premium", "key", "", "ES256K", digest[:])
+	signature, _, err := s.Sign(ctx, admin, from, "key", "", "ES256K", digest[:])
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rsaVersion, err = b.UpdateKey(ctx, admin, "premium", "key", rsaVersion.Version, UpdateKeyParams{Operations: []string{"decrypt"}}); err != nil {
+	if rsaVersion, err = s.UpdateKey(ctx, admin, from, "key", rsaVersion.Version, UpdateKeyParams{Operations: []string{"decrypt"}}); err != nil {
 		t.Fatal(err)
 	}
-	policy := b.setPolicy(t, "premium", "key", rotateBefore("P20D", "P90D"))
-	versions, err := b.ListKeyVersions(ctx, admin, "premium", "key", "", 25)
+	policy := b.setPolicy(t, from, "key", rotateBefore("P20D", "P90D"))
+	versions, err := s.ListKeyVersions(ctx, admin, from, "key", "", 25)
 	if err != nil {
 		t.Fatal(err)
 	}
-	blob := b.backupOf(t, "premium", "KEY")
+	blob := b.backupOf(t, from, "KEY")
 	b.without(t, func() {
-		_, err := b.RestoreKey(ctx, admin, "premium", blob)
+		_, err := s.RestoreKey(ctx, admin, from, blob)
 		wantKind(t, err, Conflict)
 	})
-	b.drop(t, "premium", "key")
+	b.drop(t, from, "key")
 	for name := range b.dump(t) {
 		if kind, _, _ := bytes.Cut([]byte(name), []byte("/")); string(kind) == "value" || string(kind) == "version" {
 			t.Fatalf("%s is left of a purged key", name)
 		}
 	}
 
-	for _, vault := range []string{"premium", "pool"} {
-		got, err := b.RestoreKey(ctx, admin, vault, blob)
+	for _, vault := range []string{from, to} {
+		got, err := s.RestoreKey(ctx, admin, vault, blob)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -98,30 +111,30 @@ func TestKeyBackup(t *testing.T) {
 			}
 		}
 		same("restored key", ecVersion, got)
-		restored, err := b.ListKeyVersions(ctx, admin, vault, "key", "", 25)
+		restored, err := s.ListKeyVersions(ctx, admin, vault, "key", "", 25)
 		if err != nil {
 			t.Fatal(err)
 		}
 		same("versions", versions, restored)
-		if p, err := b.GetRotationPolicy(ctx, admin, vault, "key"); err != nil {
+		if p, err := s.GetRotationPolicy(ctx, admin, vault, "key"); err != nil {
 			t.Error(err)
 		} else {
 			same("policy", policy, p)
 		}
-		if out, _, err := b.Decrypt(ctx, admin, vault, "key", rsaVersion.Version, "RSA-OAEP-256", sealed); err != nil || !bytes.Equal(out, text) {
+		if out, _, err := s.Decrypt(ctx, admin, vault, "key", rsaVersion.Version, "RSA-OAEP-256", sealed); err != nil || !bytes.Equal(out, text) {
 			t.Errorf("decrypted %q, %v", out, err)
 		}
-		if out, _, err := b.Unwrap(ctx, admin, vault, "key", octVersion.Version, "A256GCM", wrapped); err != nil || !bytes.Equal(out, text) {
+		if out, _, err := s.Unwrap(ctx, admin, vault, "key", octVersion.Version, "A256GCM", wrapped); err != nil || !bytes.Equal(out, text) {
 			t.Errorf("unwrapped %q, %v", out, err)
 		}
-		if ok, _, err := b.Verify(ctx, admin, vault, "key", "", "ES256K", digest[:], signature); !ok || err != nil {
+		if ok, _, err := s.Verify(ctx, admin, vault, "key", "", "ES256K", digest[:], signature); !ok || err != nil {
 			t.Errorf("verified %v, %v", ok, err)
 		}
-		_, err = b.UpdateKey(ctx, admin, vault, "key", "", UpdateKeyParams{ReleasePolicy: &ReleasePolicy{
+		_, err = s.UpdateKey(ctx, admin, vault, "key", "", UpdateKeyParams{ReleasePolicy: &ReleasePolicy{
 			Data: bytes.Replace([]byte(anyPolicy), []byte(`"x"`), []byte(`"y"`), 1)}})
 		wantKind(t, err, BadParameter) // immutable for ever
 		b.consistent(t)
-		if vault == "pool" {
+		if vault == to {
 			break
 		}
 		b.drop(t, vault, "key")
@@ -129,7 +142,7 @@ func TestKeyBackup(t *testing.T) {
 	// It is scheduled anew, in its new place.
 	b.advance(200 * day)
 	b.act(t)
-	if k, err := b.GetKey(ctx, admin, "pool", "key", ""); err != nil || k.Version == ecVersion.Version || k.Curve != "P-256K" {
+	if k, err := s.GetKey(ctx, admin, to, "key", ""); err != nil || k.Version == ecVersion.Version || k.Curve != "P-256K" {
 		t.Errorf("rotated: %+v, %v", k, err)
 	}
 }
@@ -138,14 +151,15 @@ func TestKeyBackup(t *testing.T) {
 func TestKeyRestoreTier(t *testing.T) {
 	t.Parallel()
 	b, ctx := newKeyBench(t), t.Context()
+	b.tiered(t, "second", resource.Premium)
 	for name, types := range map[string][]string{"old": {"EC-HSM", "EC"}, "new": {"EC", "EC-HSM"}, "none": {"EC", "EC"}, "all": {"EC-HSM", "EC-HSM"}} {
 		for _, typ := range types {
 			b.create(t, "premium", name, CreateKeyParams{Type: typ})
 		}
 		blob := b.backupOf(t, "premium", name)
-		for vault, ok := range map[string]bool{"vault": name == "none", "pool": name == "all"} {
+		for vault, ok := range map[string]bool{"vault": name == "none", "second": true, "pool": false} {
 			before := b.records(t, "version/") + b.records(t, "garbage/")
-			_, err := b.RestoreKey(ctx, admin, vault, blob)
+			_, err := b.of(vault).RestoreKey(ctx, admin, vault, blob)
 			if ok && err == nil {
 				continue
 			}

@@ -32,13 +32,13 @@ func FuzzOpenKeyBackup(f *testing.F) {
 	f.Add([]byte(begin + `]}`))
 	f.Add([]byte(`{"v":2}`))
 	f.Add([]byte(`null`))
-	s := &Service{backup: make(backupKey, 32)}
+	s := &Service{installation: &installation{backup: make(backupKey, 32)}}
 	f.Fuzz(func(t *testing.T, plaintext []byte) {
 		blob, err := s.backup.seal(backupMagic(KeyKind), plaintext)
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := s.openBackup(KeyKind, blob)
+		b, err := s.openBackup(nil, KeyKind, blob)
 		if err != nil {
 			wantRefused(t, err)
 			return
@@ -55,7 +55,7 @@ func FuzzOpenKeyBackup(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if b, err := s.openBackup(SecretKind, secret); err == nil {
+		if b, err := s.openBackup(nil, SecretKind, secret); err == nil {
 			t.Fatalf("%q is a secret too: %+v", plaintext, b)
 		}
 	})

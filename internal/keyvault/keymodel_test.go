@@ -146,7 +146,12 @@ func TestRandomKeyHistories(t *testing.T) {
 		t.Run(fmt.Sprint("seed", seed, " ", tier), func(t *testing.T) {
 			t.Parallel()
 			h := &keyHistory{player: newPlayer(t, newBench(t), seed), vault: "keys", tier: tier, faulty: seed%2 == 1}
-			h.tiered(t, h.vault, tier)
+			if tier == resource.ManagedHSM {
+				h.pool(t, h.vault, newDomain(t))
+				h.Service = h.ManagedHSMs()
+			} else {
+				h.tiered(t, h.vault, tier)
+			}
 			var err error
 			if h.id, err = h.VaultResource(t.Context(), h.vault); err != nil {
 				t.Fatal(err)
@@ -361,7 +366,9 @@ func (h *keyHistory) tags() map[string]string {
 func (h *keyHistory) newVersion(name, typ string, a Attributes, ops []string, tags map[string]string, made Key) *modelKeyVersion {
 	family, _, _ := strings.Cut(typ, "-")
 	if len(ops) == 0 {
-		ops = operationsOfFamily[family]
+		if ops = operationsOfFamily[family]; family == "EC" && h.tier == resource.ManagedHSM {
+			ops = append(slices.Clone(ops), "deriveKey")
+		}
 	}
 	return &modelKeyVersion{Key: Key{
 		Properties: Properties{

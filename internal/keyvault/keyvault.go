@@ -1,4 +1,4 @@
-// Package keyvault is what a vault holds: its objects, their versions, soft deletion. Which vaults there are, and who may do
+// Package keyvault is what a vault or a managed HSM holds: its objects, their versions, soft deletion. Which vaults there are, and who may do
 // what in them, it asks package resource in the snapshot of each operation. Service
 // is the only door to an object: each of its methods authorises the caller, writes down what it is about to do, and only
 // then acts, in one transaction.
@@ -8,16 +8,20 @@
 //
 // # What is stored
 //
-//	object/<vault id>/<kind>/<name>         a live object: which version is current
-//	deleted/<vault id>/<kind>/<name>        a soft-deleted object
+//	object/<content id>/<kind>/<name>       a live object: which version is current
+//	deleted/<content id>/<kind>/<name>      a soft-deleted object
 //	version/<object id>/<version>           what is known about one version of an object, live or deleted
 //	value/<object id>/<version>             the value of a secret's version, or the provider's blob of a key's
-//	due/<time>/purge/<vault id>/<kind>/<name>   when a deleted object is to be purged
-//	due/<time>/rotate/<vault id>/key/<name>     when a key's policy rotates it
-//	due/<time>/notify/<vault id>/key/<name>     when notice is given that a key expires
+//	due/<time>/purge/<content id>/<kind>/<name> when a deleted object is to be purged
+//	due/<time>/rotate/<content id>/key/<name>   when a key's policy rotates it
+//	due/<time>/notify/<content id>/key/<name>   when notice is given that a key expires
 //	event/<time>/<id>                       an event that waits to be delivered
 //	release/signer                          what signs the answers to key releases
-//	garbage/<object id>                     versions that belong to no object and will be removed; the same for a vault
+//	garbage/<object id>                     versions that belong to no object and will be removed
+//	garbage/<content id>                    the same for everything in a vault
+//
+// A content id is that of a vault, as long as the whole content of it has never been replaced. A managed HSM is a vault whose key
+// blobs are wrapped by the keys of its security domain, so that they are of use in that domain only.
 //
 // The records of vaults themselves are resource's, and what is due for them is carried out here with the rest.
 //
@@ -60,9 +64,17 @@ type Config struct {
 	Release ReleaseConfig
 }
 
-// A Service gives access to vaults and their objects. Its methods may be called concurrently, and several servers may
-// run one on the same store.
+// A Service gives access to vaults and their objects, or to managed HSMs and theirs: the names of the one have nothing to do with
+// those of the other. Its methods may be called concurrently, and several servers may run one on the same store.
+//
+// What nobody asked for, such as what is due, is done for both by either.
 type Service struct {
+	*installation
+	hsms bool // the names are those of managed HSMs
+}
+
+// installation is what both families of vaults share.
+type installation struct {
 	db        *seal.DB
 	audit     *audit.Log
 	resources *resource.Service
@@ -80,9 +92,9 @@ type Service struct {
 	backup backupKey // never changes
 }
 
-// New returns a Service on cfg.DB.
+// New returns the Service of the vaults on cfg.DB.
 func New(cfg Config) *Service {
-	s := &Service{
+	s := &installation{
 		db:        cfg.DB,
 		audit:     cfg.Audit,
 		resources: cfg.Resources,
@@ -98,8 +110,11 @@ func New(cfg Config) *Service {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	return s
+	return &Service{installation: s}
 }
+
+// ManagedHSMs returns the Service of the managed HSMs of the same installation.
+func (s *Service) ManagedHSMs() *Service { return &Service{s.installation, true} }
 
 // An Operation is one thing that a caller can ask for.
 type Operation struct {
@@ -136,6 +151,17 @@ func (s *Service) authorize(r store.Reader, caller *identity.Caller, vault strin
 
 // denied is the refusal in the words of the vault's permission model.
 func denied(v *resource.Vault, caller *identity.Caller, op Operation, name, reason string) error {
+	if v.Tier == resource.ManagedHSM {
+		scope := "/" + op.Permission.Object
+		if name != "" {
+			scope += "/" + name
+		}
+		return &Error{
+			Kind:    AccessDeniedInHSM,
+			Message: fmt.Sprintf("Not authorized to access %s on %s", op.Permission.HSMAction, scope),
+			Reason:  reason,
+		}
+	}
 	if !v.RBAC {
 		return &Error{
 			Kind: AccessDenied,
@@ -161,19 +187,60 @@ func denied(v *resource.Vault, caller *identity.Caller, op Operation, name, reas
 	}
 }
 
-// liveVault returns the vault of that name.
-func (s *Service) liveVault(r store.Reader, name string) (*resource.Vault, error) {
-	v, err := s.resources.Load(r, name)
-	if errors.Is(err, resource.ErrVaultNotFound) {
-		return nil, &Error{Kind: VaultNotFound, Message: fmt.Sprintf("There is no vault named %.64q on this server.", name)}
+// load returns the vault of that name in the service's family, or resource.ErrVaultNotFound.
+func (s *Service) load(r store.Reader, name string) (*resource.Vault, error) {
+	if s.hsms {
+		return s.resources.LoadHSM(r, name)
 	}
-	return v, err
+	return s.resources.Load(r, name)
+}
+
+// loadAny is load for a vault that may be deleted.
+func (s *Service) loadAny(r store.Reader, name string) (*resource.Vault, error) {
+	if s.hsms {
+		return s.resources.LoadAnyHSM(r, name)
+	}
+	return s.resources.LoadAny(r, name)
+}
+
+// liveVault returns the vault of that name, if anything can be done in it at this time.
+func (s *Service) liveVault(r store.Reader, name string) (*resource.Vault, error) {
+	v, err := s.load(r, name)
+	if errors.Is(err, resource.ErrVaultNotFound) {
+		return nil, &Error{Kind: VaultNotFound, Message: fmt.Sprintf("There is no %s named %.64q on this server.", familyWord(s.hsms), name)}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return v, inUse(v)
+}
+
+// familyWord is what a vault of a family is called in messages.
+func familyWord(hsm bool) string {
+	if hsm {
+		return "managed HSM"
+	}
+	return "vault"
+}
+
+// inUse refuses what is asked of a managed HSM that has no security domain yet, or whose content is being replaced.
+func inUse(v *resource.Vault) error {
+	err := v.InUse()
+	var refused *resource.Error
+	if !errors.As(err, &refused) {
+		return err
+	}
+	kind := HSMNotActivated
+	if refused.Kind == resource.HSMRestoring {
+		kind = HSMRestoring
+	}
+	return &Error{Kind: kind, Message: refused.Message}
 }
 
 // VaultResource returns the ARM resource id of a vault in upper case, for the audit log, or "" if there is none.
 func (s *Service) VaultResource(ctx context.Context, name string) (id string, err error) {
 	err = s.db.View(ctx, func(r store.Reader) error {
-		v, err := s.resources.LoadAny(r, name)
+		v, err := s.loadAny(r, name)
 		if err == nil {
 			id = v.Resource()
 		}
@@ -189,7 +256,7 @@ func (s *Service) VaultResource(ctx context.Context, name string) (id string, er
 // not there it says nothing.
 func (s *Service) Reachable(ctx context.Context, vault string, from netip.Addr) error {
 	return s.db.View(ctx, func(r store.Reader) error {
-		v, err := s.resources.Load(r, vault)
+		v, err := s.load(r, vault)
 		switch {
 		case errors.Is(err, resource.ErrVaultNotFound):
 			return nil

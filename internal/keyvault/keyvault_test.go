@@ -40,6 +40,7 @@ type bench struct {
 	faulty    *storetest.Faulty
 	auditPath string
 	root      seal.RootKey
+	pools     map[string]bool // which of its vaults are managed HSMs
 
 	mu  sync.Mutex // guards now
 	now time.Time
@@ -455,8 +456,13 @@ func change[T any, P record.Record[T]](t testing.TB, b *bench, key func(v *resou
 // changeVault alters the record of the vault, as nobody but a test may.
 func changeVault(t testing.TB, b *bench, member string, value any) {
 	t.Helper()
+	changeRecord(t, b, "vault/vault", member, value)
+}
+
+func changeRecord(t testing.TB, b *bench, key, member string, value any) {
+	t.Helper()
 	err := b.db.Update(t.Context(), func(tx store.Tx) error {
-		raw, err := tx.Get("vault/vault")
+		raw, err := tx.Get(key)
 		if err != nil {
 			return err
 		}
@@ -465,7 +471,7 @@ func changeVault(t testing.TB, b *bench, member string, value any) {
 			return err
 		}
 		rec[member] = value
-		return record.Put(tx, "vault/vault", rec)
+		return record.Put(tx, key, rec)
 	})
 	if err != nil {
 		t.Fatal(err)

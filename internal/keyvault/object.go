@@ -142,11 +142,11 @@ func (r *versionRecord) properties(v *resource.Vault, o *objectRecord) Propertie
 }
 
 func objectPrefix(v *resource.Vault, kind ObjectKind) string {
-	return "object/" + v.ID + "/" + string(kind) + "/"
+	return "object/" + v.ContentID() + "/" + string(kind) + "/"
 }
 
 func deletedPrefix(v *resource.Vault, kind ObjectKind) string {
-	return "deleted/" + v.ID + "/" + string(kind) + "/"
+	return "deleted/" + v.ContentID() + "/" + string(kind) + "/"
 }
 
 func objectKey(v *resource.Vault, kind ObjectKind, name string) string {
@@ -346,6 +346,12 @@ func (s *Service) forNewVersion(r store.Reader, v *resource.Vault, kind ObjectKi
 
 // putVersion stores a new version, which becomes the current one.
 func (s *Service) putVersion(tx store.Tx, v *resource.Vault, kind ObjectKind, o *objectRecord, rec *versionRecord, value []byte) error {
+	if kind == KeyKind {
+		var err error
+		if value, err = s.wrap(tx, v, o, rec.Version, value); err != nil {
+			return err
+		}
+	}
 	rec.Previous = o.Current
 	o.Current = rec.Version
 	o.Versions++

@@ -138,7 +138,7 @@ func TestSlowKeyHindersNobody(t *testing.T) {
 func TestMeanwhile(t *testing.T) {
 	t.Parallel()
 	create := func(s *Service, ctx context.Context) error {
-		_, err := s.CreateKey(ctx, admin, "vault", "k", CreateKeyParams{Type: "EC", Curve: "P-384"})
+		_, err := s.CreateKey(ctx, admin, "vault", "k", CreateKeyParams{Type: "EC-HSM", Curve: "P-384"})
 		return err
 	}
 	rotate := func(s *Service, ctx context.Context) error {
@@ -169,7 +169,7 @@ func TestMeanwhile(t *testing.T) {
 			changeVault(t, b, "administrators", nil)
 		}, AccessDenied},
 		"create, tier changed": {create, func(t *testing.T, b *bench) {
-			changeVault(t, b, "tier", resource.ManagedHSM)
+			changeVault(t, b, "tier", resource.Standard)
 		}, Conflict},
 		"rotate, other kind": {rotate, func(t *testing.T, b *bench) {
 			b.create(t, "vault", "k", CreateKeyParams{Type: "EC", Curve: "P-521"})
@@ -184,6 +184,7 @@ func TestMeanwhile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)
+			changeVault(t, b, "tier", resource.Premium)
 			b.create(t, "vault", "k", CreateKeyParams{Type: "EC"})
 			versions := 0
 			s := b.another(t, &puppet{b.hsm, func(context.Context, string) error {
@@ -298,7 +299,7 @@ func TestProviderFails(t *testing.T) {
 			return err
 		},
 		"random": func(s *Service, ctx context.Context) error {
-			_, _, err := s.GetRandomBytes(ctx, admin, "pool", 8)
+			_, _, err := s.ManagedHSMs().GetRandomBytes(ctx, admin, "pool", 8)
 			return err
 		},
 	}
@@ -401,17 +402,17 @@ func TestIntentBeforeKey(t *testing.T) {
 	t.Parallel()
 	b, ctx := newKeyBench(t), t.Context()
 	b.create(t, "pool", "k", CreateKeyParams{Type: "EC-HSM", Attributes: Attributes{Expires: new(b.clock().Unix() + 100*secondsPerDay)}})
-	if _, err := b.SetRotationPolicy(ctx, admin, "pool", "k", rotateAfter("P10D")); err != nil {
+	if _, err := b.of("pool").SetRotationPolicy(ctx, admin, "pool", "k", rotateAfter("P10D")); err != nil {
 		t.Fatal(err)
 	}
-	blob, err := b.BackupKey(ctx, admin, "pool", "k")
+	blob, err := b.of("pool").BackupKey(ctx, admin, "pool", "k")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := b.audit.Close(); err != nil {
 		t.Fatal(err)
 	}
-	acts := keyActs(ctx, b, admin, "pool", blob)
+	acts := keyActs(ctx, b.of("pool"), admin, "pool", blob)
 	for _, name := range []string{"create", "import", "update", "delete", "recover", "purge", "restore", "rotate", "set policy"} {
 		b.without(t, func() {
 			if err := acts[name](); !errors.Is(err, audit.ErrUnavailable) {

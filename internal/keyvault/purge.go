@@ -15,7 +15,7 @@ import (
 )
 
 func duePurgeKey(at int64, v *resource.Vault, kind ObjectKind, name string) string {
-	return record.DueTime(at) + duePurge + "/" + v.ID + "/" + string(kind) + "/" + strings.ToLower(name)
+	return record.DueTime(at) + duePurge + "/" + v.ContentID() + "/" + string(kind) + "/" + strings.ToLower(name)
 }
 
 func garbageKey(id string) string { return "garbage/" + id }

@@ -287,7 +287,7 @@ func (a LifetimeAction) at(current *versionRecord) int64 {
 }
 
 func dueKeyKey(at int64, what string, v *resource.Vault, name string) string {
-	return record.DueTime(at) + what + "/" + v.ID + "/" + string(KeyKind) + "/" + strings.ToLower(name)
+	return record.DueTime(at) + what + "/" + v.ContentID() + "/" + string(KeyKind) + "/" + strings.ToLower(name)
 }
 
 // schedule puts a live object's due entries in place; unschedule takes them away.
@@ -340,8 +340,8 @@ func (s *Service) dueObject(tx store.Tx, due, vaultID, what string, at int64, wh
 	if !planned {
 		return found{}, tx.Delete(due)
 	}
-	v, err := s.resources.LoadAny(tx, vaultID[strings.LastIndexByte(vaultID, '/')+1:])
-	if errors.Is(err, resource.ErrVaultNotFound) || err == nil && v.ID != where[0] {
+	v, err := s.loadResource(tx, vaultID)
+	if errors.Is(err, resource.ErrVaultNotFound) || err == nil && v.ContentID() != where[0] {
 		return found{}, errNotDue // purged with everything in it
 	}
 	if err != nil {
@@ -349,6 +349,25 @@ func (s *Service) dueObject(tx store.Tx, due, vaultID, what string, at int64, wh
 	}
 	rec, err := s.current(tx, o)
 	return found{v, o, rec}, err
+}
+
+// loadResource returns the vault or managed HSM of a resource id in upper case, deleted or not, or resource.ErrVaultNotFound.
+func (s *Service) loadResource(r store.Reader, id string) (*resource.Vault, error) {
+	at := strings.LastIndexByte(id, '/') + 1
+	family := &Service{s.installation, strings.HasSuffix(id[:at], "/MANAGEDHSMS/")}
+	return family.loadAny(r, id[at:])
+}
+
+// holdOff is for how many seconds nothing happens to the keys of a deleted vault, or of a managed HSM whose content is being
+// replaced, after it was looked at. It is 0 if what is due can be done.
+func holdOff(v *resource.Vault) int64 {
+	switch {
+	case v.Deleted != 0:
+		return secondsPerDay // it may be recovered
+	case v.Restoring != "":
+		return 10 * 60
+	}
+	return 0
 }
 
 // keyDue carries out what is due for a key. Several servers may try at once: one commits.
@@ -359,16 +378,16 @@ func (s *Service) keyDue(ctx context.Context, due, vaultID string, at int64, wha
 		if f, err = s.dueObject(tx, due, vaultID, what, at, where); err != nil || f.v == nil {
 			return err
 		}
-		if f.v.Deleted == 0 {
+		wait := holdOff(f.v)
+		if wait == 0 {
 			return nil
 		}
-		// Nothing happens in a deleted vault. Should it be recovered, the entry is looked at again within a day.
 		o := *f.o
 		err = unschedule(tx, f.v, &o)
 		if what == dueRotate {
-			o.RotateAt = s.now().Unix() + secondsPerDay
+			o.RotateAt = s.now().Unix() + wait
 		} else {
-			o.NotifyAt = s.now().Unix() + secondsPerDay
+			o.NotifyAt = s.now().Unix() + wait
 		}
 		f.o = nil
 		return errors.Join(err, schedule(tx, f.v, &o), record.Put(tx, objectKey(f.v, KeyKind, o.Name), o))
@@ -408,7 +427,7 @@ func (s *Service) actOnDue(ctx context.Context, rec audit.Record, due string, at
 	err := s.resources.Recorded(ctx, rec, func() error {
 		return s.db.Update(ctx, func(tx store.Tx) error {
 			f, err := s.dueObject(tx, due, rec.ResourceID, what, at, where)
-			if err == nil && (f.v == nil || f.v.Deleted != 0) {
+			if err == nil && (f.v == nil || holdOff(f.v) != 0) {
 				err = errNotDue
 			}
 			if err != nil {

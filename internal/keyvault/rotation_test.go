@@ -35,7 +35,7 @@ func rotateBefore(period, life string) RotationPolicy {
 
 func (b *bench) setPolicy(t testing.TB, vault, name string, p RotationPolicy) RotationPolicy {
 	t.Helper()
-	got, err := b.SetRotationPolicy(t.Context(), admin, vault, name, p)
+	got, err := b.of(vault).SetRotationPolicy(t.Context(), admin, vault, name, p)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -204,7 +204,7 @@ func TestKeysStayInside(t *testing.T) {
 		words.Write(blob)
 		hear(b.GetKey(ctx, admin, "premium", name, ""))
 		hear(b.DeleteKey(ctx, admin, "premium", name))
-		hear(b.RestoreKey(ctx, admin, "pool", blob))
+		hear(b.of("pool").RestoreKey(ctx, admin, "pool", blob))
 		hear(b.RestoreKey(ctx, admin, "vault", blob))
 		target := k.K
 		if target == nil {

@@ -40,6 +40,9 @@ type Config struct {
 	// Tokens for https://<alias> are accepted as well.
 	Aliases []string `yaml:"aliases"`
 
+	// HSMAliases are the same for managed HSMs: "managedhsm.azure.net".
+	HSMAliases []string `yaml:"hsmAliases"`
+
 	// TLS is the server's certificate.
 	TLS TLSConfig `yaml:"tls"`
 
@@ -383,8 +386,10 @@ func (c *Config) resolve(folder string) {
 		}
 	}
 	c.Domain = strings.ToLower(strings.TrimSuffix(c.Domain, "."))
-	for i, alias := range c.Aliases {
-		c.Aliases[i] = strings.ToLower(alias)
+	for _, aliases := range [][]string{c.Aliases, c.HSMAliases} {
+		for i, alias := range aliases {
+			aliases[i] = strings.ToLower(alias)
+		}
 	}
 	for i, host := range c.Operations.Hosts {
 		c.Operations.Hosts[i] = strings.ToLower(host)
@@ -445,11 +450,7 @@ func (c *Config) Check() error {
 			bad("listen: %w", err)
 		}
 	}
-	for _, alias := range c.Aliases {
-		if !domainName.MatchString(alias) {
-			bad("aliases: %q is not a domain name", alias)
-		}
-	}
+	c.checkAliases(bad)
 	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
 		bad("tls: certificate and key belong together")
 	}
@@ -570,9 +571,30 @@ func checkLoopback(address string) error {
 	return nil
 }
 
+// checkAliases tells which suffixes are none, or would have two meanings.
+func (c *Config) checkAliases(bad func(format string, args ...any)) {
+	for setting, aliases := range map[string][]string{"aliases": c.Aliases, "hsmAliases": c.HSMAliases} {
+		for _, alias := range aliases {
+			if !domainName.MatchString(alias) {
+				bad("%s: %q is not a domain name", setting, alias)
+			}
+		}
+	}
+	for _, suffix := range c.hsmSuffixes() {
+		if slices.Contains(c.suffixes(), suffix) {
+			bad("hsmAliases: %s is where vaults answer", suffix)
+		}
+	}
+}
+
 // suffixes are the host names below which vaults answer.
 func (c *Config) suffixes() []string {
 	return append([]string{"vault." + c.Domain}, c.Aliases...)
+}
+
+// hsmSuffixes are those below which managed HSMs answer.
+func (c *Config) hsmSuffixes() []string {
+	return append([]string{"managedhsm." + c.Domain}, c.HSMAliases...)
 }
 
 // Merge overlays a configuration with what raw says, as ParseConfig reads it. Nothing in raw changes nothing.

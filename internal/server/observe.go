@@ -22,7 +22,11 @@ func (s *Server) observeRequest(ctx context.Context, o *wire.Outcome) error {
 	resource := o.Resource
 	if resource == "" {
 		var err error
-		if resource, err = s.vaults.VaultResource(ctx, o.Vault); err != nil {
+		vaults := s.vaults
+		if o.HSM {
+			vaults = vaults.ManagedHSMs()
+		}
+		if resource, err = vaults.VaultResource(ctx, o.Vault); err != nil {
 			// The record is worth more than the resource's id in it.
 			s.log.ErrorContext(ctx, "the vault of a request could not be read for the audit log", "vault", o.Vault, "error", err)
 		}

@@ -72,16 +72,19 @@ func Open(ctx context.Context, cfg *Config, opts Options) (_ *Server, err error)
 		return nil, err
 	}
 	s.api = api.New(api.Config{
-		Service:     s.vaults,
-		Verifier:    s.verifier,
-		OtherPlane:  s.managementAudiences(),
-		Suffixes:    cfg.suffixes(),
-		Authority:   s.authorityURL,
-		Region:      cfg.Region,
-		Observe:     s.observeRequest,
-		MaxInFlight: cfg.Limits.RequestsPerPrincipal,
-		Logger:      s.log,
-		Now:         s.now,
+		Service:        s.vaults,
+		Verifier:       s.verifier,
+		OtherPlane:     s.managementAudiences(),
+		VaultAudiences: identity.NewAudiences(cfg.suffixes(), vaultAudiences),
+		HSMAudiences:   identity.NewAudiences(cfg.hsmSuffixes(), hsmAudiences),
+		Suffixes:       cfg.suffixes(),
+		HSMSuffixes:    cfg.hsmSuffixes(),
+		Authority:      s.authorityURL,
+		Region:         cfg.Region,
+		Observe:        s.observeRequest,
+		MaxInFlight:    cfg.Limits.RequestsPerPrincipal,
+		Logger:         s.log,
+		Now:            s.now,
 	})
 	if err := s.openManagement(); err != nil {
 		return nil, err
@@ -126,7 +129,7 @@ func (s *Server) managementHosts() []string {
 	return []string{"management." + s.cfg.Domain, "graph." + s.cfg.Domain}
 }
 
-// managementAudiences are its names in the public cloud, as legacyAudiences are those of vaults.
+// managementAudiences are its names in the public cloud, as vaultAudiences are those of vaults.
 var managementAudiences = []string{
 	"https://management.azure.com", "https://management.azure.com/",
 	"https://management.core.windows.net", "https://management.core.windows.net/",
@@ -142,7 +145,7 @@ func (s *Server) openTokens(ctx context.Context) error {
 		return err
 	}
 	resources := append(s.resourceHosts(), s.managementHosts()...)
-	literals := append(slices.Clone(managementAudiences), legacyAudiences...)
+	literals := slices.Concat(managementAudiences, vaultAudiences, hsmAudiences)
 	s.tokens, err = sts.New(sts.Config{
 		Directory:      s.directory,
 		Authority:      s.authority,
@@ -449,7 +452,7 @@ func (s *Server) misdirected(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
 	fmt.Fprintf(w, `{"error":{"code":"HostNotFound","message":"No vault and no service of this server has the name in the `+
-		`Host header. Vaults are at <name>.vault.%s."}}`, s.cfg.Domain)
+		`Host header. Vaults are at <name>.vault.%[1]s, managed HSMs at <name>.managedhsm.%[1]s."}}`, s.cfg.Domain)
 }
 
 // CAFile is the path of the local certificate authority's certificate.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -153,7 +154,7 @@ func (p principals) PrincipalType(ctx context.Context, objectID string) (authz.P
 
 // releases is who may be believed about the targets of key releases, and how the answers are signed.
 func (s *state) releases() (cfg keyvault.ReleaseConfig, err error) {
-	for _, suffix := range s.cfg.suffixes() {
+	for _, suffix := range append(s.cfg.suffixes(), s.cfg.hsmSuffixes()...) {
 		cfg.Names = append(cfg.Names, "*."+suffix)
 	}
 	cfg.Certify = func(public crypto.PublicKey, names []string) ([][]byte, error) {
@@ -173,7 +174,7 @@ func (s *state) releases() (cfg keyvault.ReleaseConfig, err error) {
 // openCA opens the local certificate authority and writes what clients need of it. It makes one if none fits, so it is
 // for who goes on to serve.
 func (s *state) openCA(ctx context.Context) (err error) {
-	domains := append([]string{s.cfg.Domain}, s.cfg.Aliases...)
+	domains := slices.Concat([]string{s.cfg.Domain}, s.cfg.Aliases, s.cfg.HSMAliases)
 	if s.ca, err = pki.OpenLocalCA(ctx, s.db, domains, s.now); err != nil {
 		return err
 	}
@@ -240,7 +241,7 @@ func (s *state) openIdentity(ctx context.Context, tenantID string) error {
 	}
 	s.verifier, err = identity.NewVerifier(identity.VerifierConfig{
 		Authority: s.authority,
-		Audiences: identity.NewAudiences(s.resourceHosts(), legacyAudiences),
+		Audiences: identity.NewAudiences(s.resourceHosts(), slices.Concat(vaultAudiences, hsmAudiences)),
 		External:  s.external,
 	})
 	return err
@@ -276,16 +277,16 @@ func (s *state) openIssuer(i IssuerConfig) (*identity.ExternalIssuer, error) {
 	return issuer, nil
 }
 
-// legacyAudiences are the resources of the public cloud that some clients ask the embedded token service for, whatever
+// vaultAudiences and hsmAudiences are the resources of the public cloud that some clients ask the embedded token service for, whatever
 // the challenge says. They are accepted from the embedded issuer only, whose tokens nobody else could have obtained.
-var legacyAudiences = []string{
-	"https://vault.azure.net", "https://vault.azure.net/",
-	"https://managedhsm.azure.net", "https://managedhsm.azure.net/",
-}
+var (
+	vaultAudiences = []string{"https://vault.azure.net", "https://vault.azure.net/"}
+	hsmAudiences   = []string{"https://managedhsm.azure.net", "https://managedhsm.azure.net/"}
+)
 
-// resourceHosts are the hosts whose tokens a vault accepts.
+// resourceHosts are the hosts whose tokens a vault or a managed HSM accepts.
 func (s *state) resourceHosts() []string {
-	return append(s.cfg.suffixes(), "managedhsm."+s.cfg.Domain)
+	return append(s.cfg.suffixes(), s.cfg.hsmSuffixes()...)
 }
 
 func (s *state) close() error {

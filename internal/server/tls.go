@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -63,7 +64,7 @@ func serverNames(cfg *Config) []string {
 		"vault." + d, "*.vault." + d, "managedhsm." + d, "*.managedhsm." + d,
 		"login." + d, "*.login." + d, "management." + d, "portal." + d,
 	}
-	for _, alias := range cfg.Aliases {
+	for _, alias := range slices.Concat(cfg.Aliases, cfg.HSMAliases) {
 		names = append(names, alias, "*."+alias)
 	}
 	return names
@@ -82,7 +83,7 @@ func missingNames(cert *x509.Certificate, cfg *Config) (missing []string) {
 
 func neededNames(cfg *Config) []string {
 	names := []string{"login." + cfg.Domain}
-	for _, suffix := range cfg.suffixes() {
+	for _, suffix := range append(cfg.suffixes(), cfg.HSMAliases...) {
 		names = append(names, "*."+suffix)
 	}
 	return names

@@ -13,6 +13,7 @@ type Outcome struct {
 	Operation  string // as in Azure's audit log; "Authentication" for a request without a valid token
 	APIVersion string
 	Vault      string           // the first label of the host
+	HSM        bool             // it names a managed HSM
 	Resource   string           // ARM resource id of the vault, if the operation has told it
 	Object     string           // URL of the object, as far as the request names one
 	Detail     string           // of a change of rights: who gets or loses which
