@@ -145,7 +145,9 @@ func ParseDomainKeys(data []Datum) (*DomainKeys, error) {
 // take reads one of the keys.
 func (k *DomainKeys) take(p part, raw []byte) error {
 	var d datum
-	if err := decodeRecord(raw, &d); err != nil {
+	if err := decodeRecord(raw, &d); errors.Is(err, errNotOurs) {
+		return fmt.Errorf("%w: only security domains of its own managed HSMs can be used", err)
+	} else if err != nil {
 		return err
 	}
 	switch id, err := hex.DecodeString(d.Domain); {
@@ -269,13 +271,15 @@ func (DomainKeys) Format(f fmt.State, _ rune)   { _, _ = io.WriteString(f, redac
 func (DomainKeys) LogValue() slog.Value         { return slog.StringValue(redacted) }
 func (DomainKeys) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
 
+var errNotOurs = errors.New("is not of a form that Strongroom writes")
+
 // decodeRecord reads JSON that DomainKeys has written. Errors leave out what encoding/json says, which might quote what is secret.
 func decodeRecord(raw []byte, v any) error {
 	var head struct {
 		Format int `json:"v"`
 	}
 	if err := json.Unmarshal(raw, &head); err != nil || head.Format < 1 {
-		return errors.New("is not of a form that Strongroom writes: only security domains of its own managed HSMs can be used")
+		return errNotOurs
 	}
 	if head.Format > domainFormat {
 		return fmt.Errorf("has format %d, this release knows %d: use a newer release", head.Format, domainFormat)
