@@ -13,6 +13,9 @@ import (
 func (s *server) createVault(t *testing.T, name, sku string) {
 	t.Helper()
 	s.command(t, "vault", "create", "--name", name, "--sku", sku, "--retention-days", "7")
+	for _, who := range []string{"administrator", "managed identity"} {
+		s.command(t, "role", "assignment", "create", "--vault-name", name, "--role", "Key Vault Administrator", "--assignee", who)
+	}
 }
 
 // createStranger makes an application with a client secret and no rights.

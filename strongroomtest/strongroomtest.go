@@ -23,6 +23,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -70,6 +71,7 @@ type Server struct {
 	now              func() time.Time
 	log              *syncBuffer
 	client           *http.Client
+	server           *server.Server
 	admin            *admin.Client
 	stop             func() error
 }
@@ -143,6 +145,7 @@ func start(t testing.TB, opts Options) (*Server, error) {
 func (s *Server) prepare(srv *server.Server, vault string) error {
 	st := srv.Status()
 	s.port = st.Port
+	s.server = srv
 	s.VaultURL = srv.VaultURL(vault)
 	s.VaultURL = s.VaultURL[:len(s.VaultURL)-1]
 	s.Authority = "https://login." + st.Domain + ":" + st.Port
@@ -240,13 +243,12 @@ func (s *Server) CAFile() string { return filepath.Join(s.Dir, "ca.pem") }
 // returns its URL.
 func (s *Server) CreateVault(t testing.TB, name string, administrators ...string) string {
 	t.Helper()
-	var v admin.Vault
-	err := s.admin.Do(context.Background(), http.MethodPost, "/vaults",
-		admin.Vault{Name: name, RetentionDays: 7, Administrators: append(administrators, s.ObjectID)}, &v)
+	url, err := s.server.CreateVault(context.Background(),
+		server.NewVault{Name: name, RetentionDays: 7, Administrators: append(administrators, s.ObjectID)})
 	if err != nil {
 		t.Fatalf("strongroomtest: %v", err)
 	}
-	return v.URL[:len(v.URL)-1]
+	return strings.TrimSuffix(url, "/")
 }
 
 // Token returns an access token for the vaults, straight from the token service.

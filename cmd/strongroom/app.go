@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -38,7 +41,7 @@ func newAppCreate() *cobra.Command {
 		Use:   "create --display-name NAME",
 		Short: "Create an application or a managed identity, which may do nothing yet",
 		Long: `Create makes an application or a managed identity, which may do nothing yet. With the --object-id of one that was deleted it gets
-back what that might do, such as administering vaults; credentials have to be added anew.`,
+back what that might do; credentials have to be added anew.`,
 		Example: `  strongroom app create --display-name build-server
   strongroom app create --display-name batch --kind managedIdentity`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -51,6 +54,7 @@ back what that might do, such as administering vaults; credentials have to be ad
 			return o.ask(cmd, http.MethodPost, "/apps", app, new(admin.App), appColumns()...)
 		},
 	}
+	o.out.members = "appId or objectId"
 	o.register(cmd)
 	f := cmd.Flags()
 	f.StringVar(&app.DisplayName, "display-name", "", "name for people")
@@ -68,6 +72,7 @@ func newAppList() *cobra.Command {
 			return o.ask(cmd, http.MethodGet, "/apps", nil, &[]admin.App{}, appColumns()...)
 		},
 	}
+	o.out.members = "[].appId"
 	o.register(cmd)
 	return cmd
 }
@@ -100,8 +105,8 @@ func newAppDelete() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use: "delete --id CLIENT-ID", Short: "Delete an application; its tokens are refused from then on",
-		Long: `Delete removes an application with its credentials; its tokens are refused from then on. The administrator that init made, and the
-last administrator of a vault, are deleted only with --yes. "strongroom app create --object-id" with the same object id is the way back.`,
+		Long: `Delete removes an application with its credentials; its tokens are refused from then on. The administrator that init made, the last
+owner of the subscription and the last administrator of a vault are deleted only with --yes. "strongroom app create --object-id" with the same object id is the way back.`,
 		Example: "  strongroom app delete --id 9b2f…",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if id == "" {
@@ -130,12 +135,16 @@ func (o *operation) checkDelete(ctx context.Context, id string) error {
 	var (
 		socket = admin.NewClient(dir)
 		app    admin.App
-		vaults []admin.Vault
+		owners []admin.Owner
 	)
 	if err := socket.Do(ctx, http.MethodGet, "/apps/"+url.PathEscape(id), nil, &app); err != nil {
 		return err
 	}
-	if err := socket.Do(ctx, http.MethodGet, "/vaults", nil, &vaults); err != nil {
+	vaults, err := liveVaults(ctx, socket)
+	if err != nil {
+		return err
+	}
+	if err := socket.Do(ctx, http.MethodGet, "/owners", nil, &owners); err != nil {
 		return err
 	}
 	var roles []string
@@ -143,6 +152,9 @@ func (o *operation) checkDelete(ctx context.Context, id string) error {
 	c, err := server.ReadCredentials(filepath.Join(dir, server.AdministratorFile))
 	if err == nil && c.ClientID == app.ClientID || err != nil && app.DisplayName == "administrator" {
 		roles = append(roles, "the administrator that init made")
+	}
+	if len(owners) == 1 && strings.EqualFold(owners[0].PrincipalID, app.ObjectID) {
+		roles = append(roles, "the last owner of the subscription")
 	}
 	for _, v := range vaults {
 		if len(v.Administrators) == 1 && strings.EqualFold(v.Administrators[0], app.ObjectID) {
@@ -167,7 +179,7 @@ func newAppOutsideID() *cobra.Command {
 		Short: "Print by which object id vaults know a principal or a group of an outside issuer",
 		Long: `Outside-id prints the object id that a principal or a group has here if it comes from a configured issuer without a tenant, such
 as a Kubernetes cluster or Keycloak. It is derived from the issuer and from the claim sub, or an entry of the claim groups, each exactly
-as in the tokens: a slash more at the end of the issuer gives another id. "administrator" is what vault create --administrator takes.`,
+as in the tokens: a slash more at the end of the issuer gives another id. "administrator" is what administrator add --assignee takes.`,
 		Example: `  strongroom app outside-id --issuer https://kubernetes.example --subject system:serviceaccount:prod:api
   strongroom app outside-id --issuer https://keycloak.example/realms/main --group vault-admins`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -194,14 +206,17 @@ as in the tokens: a slash more at the end of the issuer gives another id. "admin
 
 func newCredentialAdd() *cobra.Command {
 	var (
-		o       operation
-		id, pem string
-		in      admin.NewCredential
+		o             operation
+		id, pem, file string
+		in            admin.NewCredential
 	)
 	cmd := &cobra.Command{
 		Use:   "add --id CLIENT-ID --type TYPE",
 		Short: "Add a credential; a new secret is shown this once",
+		Long: `Add gives an application one more credential. A new secret is shown this once; with --credentials-file it is not shown but written
+to a new file of mode 0600, which the commands about secrets, keys, vaults and roles take as --credentials, and env too.`,
 		Example: `  strongroom app credential add --id 9b2f… --type secret --days 90
+  strongroom app credential add --id 9b2f… --credentials-file build-server.json
   strongroom app credential add --id 9b2f… --type certificate --cert client.pem
   strongroom app credential add --id 9b2f… --type federated --issuer https://kubernetes.example \
     --subject system:serviceaccount:prod:api --audience api://AzureADTokenExchange
@@ -220,10 +235,14 @@ func newCredentialAdd() *cobra.Command {
 				}
 				in.Certificate = string(content)
 			}
+			if file != "" {
+				return o.addToFile(cmd, id, in, file)
+			}
 			return o.ask(cmd, http.MethodPost, "/apps/"+url.PathEscape(id)+"/credentials", in, new(admin.Credential),
 				append(credentialColumns(), "secretText")...)
 		},
 	}
+	o.out.members = "secretText or keyId"
 	o.register(cmd)
 	f := cmd.Flags()
 	f.StringVar(&id, "id", "", "client id")
@@ -231,10 +250,55 @@ func newCredentialAdd() *cobra.Command {
 	f.StringVar(&in.DisplayName, "display-name", "", "name for people")
 	f.IntVar(&in.Days, "days", 0, "life of a secret (0 is the server's default)")
 	f.StringVar(&pem, "cert", "", "PEM file with the certificate; - is standard input")
+	f.StringVar(&file, "credentials-file", "", "new file for a secret, instead of showing it")
 	f.StringVar(&in.Issuer, "issuer", "", "issuer of federated tokens, one that the server's configuration trusts")
 	f.StringVar(&in.Subject, "subject", "", "their subject")
 	f.StringVar(&in.Audience, "audience", "api://AzureADTokenExchange", "their audience")
 	return cmd
+}
+
+// addToFile adds a secret and writes it to a new file, in the form in which init leaves the administrator's. The file is made first: a
+// secret that cannot be kept would be lost.
+func (o *operation) addToFile(cmd *cobra.Command, id string, in admin.NewCredential, path string) (err error) {
+	if in.Type != "secret" && in.Type != "identityHeader" {
+		return usagef("--credentials-file goes with --type secret and identityHeader")
+	}
+	if err := o.out.check(); err != nil {
+		return err
+	}
+	socket, err := o.where.socket()
+	if err != nil {
+		return err
+	}
+	var app admin.App
+	if err := socket.Do(cmd.Context(), http.MethodGet, "/apps/"+url.PathEscape(id), nil, &app); err != nil {
+		return err
+	}
+	status, err := readStatus(cmd.Context(), socket)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err = errors.Join(err, f.Close()); err != nil {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}()
+	var made admin.Credential
+	if err := socket.Do(cmd.Context(), http.MethodPost, "/apps/"+url.PathEscape(id)+"/credentials", in, &made); err != nil {
+		return err
+	}
+	enc := json.NewEncoder(f)
+	enc.SetIndent("", "  ")
+	err = enc.Encode(server.Credentials{TenantID: status.TenantID, ClientID: app.ClientID, ObjectID: app.ObjectID, Secret: made.Secret})
+	if err = errors.Join(err, f.Sync()); err != nil {
+		return err
+	}
+	made.Secret = ""
+	return o.out.print(cmd.OutOrStdout(), made, credentialColumns()...)
 }
 
 // checkCredential refuses flags that do not belong to the type.

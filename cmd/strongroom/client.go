@@ -30,23 +30,33 @@ import (
 
 // A target is a vault and how to reach it: one of the server on this machine, known by its data folder, or any other by its URL.
 type target struct {
-	where       place
-	vaultName   string
-	vaultURL    string
-	credentials string
-	caFile      string
-	timeout     time.Duration
+	reach
+	vaultName string
+	vaultURL  string
 }
 
 func (t *target) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&t.vaultName, "vault-name", "", "name of a vault of the server on this machine (default demo, or the only one)")
 	f.StringVar(&t.vaultURL, "vault-url", "", "URL of any vault; credentials then come from the environment, as for every Azure SDK")
-	f.StringVar(&t.credentials, "credentials", "", "file with the credentials (default the administrator's in the data folder)")
-	f.StringVar(&t.caFile, "ca-file", "", "PEM file with the authorities to trust")
-	f.DurationVar(&t.timeout, "timeout", 2*time.Minute, "how long the command may take")
-	t.where.register(cmd)
+	t.reach.register(cmd, 2*time.Minute)
 	cmd.MarkFlagsMutuallyExclusive("vault-name", "vault-url")
+}
+
+// A reach is how a server is reached, and as whom.
+type reach struct {
+	where       place
+	credentials string
+	caFile      string
+	timeout     time.Duration
+}
+
+func (r *reach) register(cmd *cobra.Command, timeout time.Duration) {
+	f := cmd.Flags()
+	f.StringVar(&r.credentials, "credentials", "", "file with the credentials (default the administrator's in the data folder)")
+	f.StringVar(&r.caFile, "ca-file", "", "PEM file with the authorities to trust")
+	f.DurationVar(&r.timeout, "timeout", timeout, "how long the command may take")
+	r.where.register(cmd)
 }
 
 // A connection is what the clients of Azure's SDK for Go are made of.
@@ -66,14 +76,15 @@ func (t *target) connect(ctx context.Context) (*connection, error) {
 		return nil, err
 	}
 	if status == nil {
-		return t.remote()
+		credential, options, err := t.remote()
+		return &connection{t.vaultURL, credential, options}, err
 	}
 	transport, err := t.transport(status)
 	if err != nil {
 		return nil, err
 	}
 	options := clientOptions(status, transport)
-	credential, err := t.localCredential(dir, options)
+	credential, err := t.localCredential(dir, options, t.vaultURL != "")
 	if err != nil {
 		return nil, err
 	}
@@ -134,20 +145,17 @@ func (t *target) local(ctx context.Context) (status *admin.Status, dir string, e
 }
 
 // remote uses what the environment says, as every Azure SDK does.
-func (t *target) remote() (*connection, error) {
+func (r *reach) remote() (azcore.TokenCredential, azcore.ClientOptions, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	pool, err := t.pool("")
+	pool, err := r.pool("")
 	if err != nil {
-		return nil, err
+		return nil, azcore.ClientOptions{}, err
 	}
 	transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	transport.DialContext = dialLocalhost
 	options := azcore.ClientOptions{Transport: &http.Client{Transport: transport}, Telemetry: policy.TelemetryOptions{Disabled: true}}
 	credential, err := environmentCredential(options)
-	if err != nil {
-		return nil, err
-	}
-	return &connection{t.vaultURL, credential, options}, nil
+	return credential, options, err
 }
 
 // environmentCredential asks Microsoft about the authority only if nobody named another authority.
@@ -175,10 +183,10 @@ func chosenVault(ctx context.Context, socket *admin.Client, name string) (string
 }
 
 // localCredential takes the administrator's credentials from the data folder. If they were moved away, the environment's are
-// taken only for a vault that was named by its URL: others than the administrator are meant by nobody who does not say so.
-func (t *target) localCredential(dir string, options azcore.ClientOptions) (azcore.TokenCredential, error) {
-	c, err := readCredentials(t.credentials, dir, server.AdministratorFile)
-	if errors.Is(err, fs.ErrNotExist) && t.credentials == "" && t.vaultURL != "" {
+// taken only for a server that was named by its URL: others than the administrator are meant by nobody who does not say so.
+func (r *reach) localCredential(dir string, options azcore.ClientOptions, byURL bool) (azcore.TokenCredential, error) {
+	c, err := readCredentials(r.credentials, dir, server.AdministratorFile)
+	if errors.Is(err, fs.ErrNotExist) && r.credentials == "" && byURL {
 		return environmentCredential(options)
 	}
 	if err != nil {
@@ -190,8 +198,8 @@ func (t *target) localCredential(dir string, options azcore.ClientOptions) (azco
 }
 
 // pool returns the authorities to trust; nil are the system's.
-func (t *target) pool(local string) (*x509.CertPool, error) {
-	path := t.caFile
+func (r *reach) pool(local string) (*x509.CertPool, error) {
+	path := r.caFile
 	if path == "" {
 		path = local
 	}
@@ -210,8 +218,8 @@ func (t *target) pool(local string) (*x509.CertPool, error) {
 }
 
 // transport reaches the server on this machine by its names without a resolver, and trusts its authority and no other.
-func (t *target) transport(status *admin.Status) (*http.Transport, error) {
-	pool, err := t.pool(status.CAFile)
+func (r *reach) transport(status *admin.Status) (*http.Transport, error) {
+	pool, err := r.pool(status.CAFile)
 	if err != nil {
 		return nil, err
 	}

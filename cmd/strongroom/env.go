@@ -169,10 +169,8 @@ func (e *envCommand) vaultVariables(ctx context.Context, socket *admin.Client) (
 // liveVaults are the vaults that are not deleted.
 func liveVaults(ctx context.Context, socket *admin.Client) ([]admin.Vault, error) {
 	var vaults []admin.Vault
-	if err := socket.Do(ctx, http.MethodGet, "/vaults", nil, &vaults); err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(vaults, func(v admin.Vault) bool { return v.Deleted != nil }), nil
+	err := socket.Do(ctx, http.MethodGet, "/vaults", nil, &vaults)
+	return vaults, err
 }
 
 // meantVault is the vault that is meant by who names none: that of dev mode, or the only one. Nil if there is no such.

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"net"
-	"net/http"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -33,8 +32,8 @@ Strongroom's own commands need none.`,
 			if err != nil {
 				return err
 			}
-			var vaults []admin.Vault
-			if err := socket.Do(cmd.Context(), http.MethodGet, "/vaults", nil, &vaults); err != nil {
+			vaults, err := liveVaults(cmd.Context(), socket)
+			if err != nil {
 				return err
 			}
 			_, err = fmt.Fprint(cmd.OutOrStdout(), hostsLines(status, vaults))
@@ -49,9 +48,7 @@ Strongroom's own commands need none.`,
 func hostsLines(status *admin.Status, vaults []admin.Vault) string {
 	names := []string{"login." + status.Domain, regionLabel + ".login." + status.Domain}
 	for _, v := range vaults {
-		if v.Deleted == nil {
-			names = append(names, strings.ToLower(v.Name)+"."+status.Suffix)
-		}
+		names = append(names, strings.ToLower(v.Name)+"."+status.Suffix)
 	}
 	names = append(names, "management."+status.Domain, "portal."+status.Domain)
 	var b strings.Builder

@@ -1,8 +1,8 @@
 // Command strongroom is the Strongroom server, the tool of its operator and a client for its secrets and keys, in one binary.
 //
-// The secret and key commands have the flags and the output of `az keyvault secret` and `az keyvault key`. Everything that
-// manages the installation itself goes through the administration socket in the data folder, so it works for whoever owns
-// that folder and for nobody else.
+// The secret and key commands have the flags and the output of `az keyvault secret` and `az keyvault key`; those for vaults, managed
+// HSMs, groups and roles have those of `az` too, and ask the management plane. Everything that manages the installation itself goes
+// through the administration socket in the data folder, so it works for whoever owns that folder and for nobody else.
 package main
 
 import (
@@ -66,7 +66,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 what was asked for does not exist
 	root.AddCommand(
 		newDevCommand(), newInitCommand(), newServeCommand(),
 		newEnvCommand(), newHostsCommand(), newStatusCommand(), newVersionCommand(),
-		newSecretCommand(), newKeyCommand(), newVaultCommand(), newAppCommand(), newSealCommand(), newTokenCommand(),
+		newSecretCommand(), newKeyCommand(), newVaultCommand(), newHSMCommand(), newGroupCommand(), newRoleCommand(),
+		newAppCommand(), newAdministratorCommand(), newSealCommand(), newTokenCommand(),
 		newVerifyCommand(), newAuditCommand(),
 	)
 	root.SetFlagErrorFunc(suggestFlag)

@@ -218,7 +218,7 @@ func cell(row any, path []string) string {
 	case []any:
 		var all []string
 		for _, e := range v {
-			all = append(all, fmt.Sprint(e))
+			all = append(all, cell(e, nil))
 		}
 		return strings.Join(all, " ")
 	default:

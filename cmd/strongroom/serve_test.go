@@ -95,7 +95,7 @@ func (c *child) client(t *testing.T) (*http.Client, string) {
 	transport.ExpectContinueTimeout = time.Minute
 	t.Cleanup(transport.CloseIdleConnections)
 	options := clientOptions(c.status, transport)
-	credential, err := new(target).localCredential(c.dir, options)
+	credential, err := new(target).localCredential(c.dir, options, false)
 	if err != nil {
 		t.Fatal(err)
 	}

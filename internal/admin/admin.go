@@ -1,6 +1,6 @@
 // Package admin is the door for the operator of this machine: a Unix socket in the data folder, which only the owner of the folder
-// can reach. It manages what has no place on the network yet (vaults, principals) and what never will (the keys at
-// rest). The messages are JSON over HTTP.
+// can reach. It manages what has no place on the network: principals and their credentials, the keys at rest, and who gets in
+// when nobody with rights is left. Vaults and roles are the management plane's. The messages are JSON over HTTP.
 //
 // The file system is what authenticates: the folder has mode 0700 and the socket 0600.
 package admin
@@ -174,26 +174,24 @@ type Status struct {
 	FIPSOnly         bool     `json:"fipsOnly"`         // nothing outside it is offered
 }
 
-// A Vault is a vault.
+// A Vault is a vault that is not deleted, as far as the operator's commands need to know it.
 type Vault struct {
-	Name            string     `json:"name"`
-	URL             string     `json:"vaultUri,omitempty"`
-	ResourceID      string     `json:"id,omitempty"`
-	TenantID        string     `json:"tenantId,omitempty"`
-	Location        string     `json:"location,omitempty"`
-	SKU             string     `json:"sku,omitempty"` // "standard" or "premium"; empty in a request: standard
-	RetentionDays   int        `json:"softDeleteRetentionInDays,omitempty"`
-	PurgeProtection bool       `json:"enablePurgeProtection,omitempty"`
-	Administrators  []string   `json:"administrators,omitempty"` // object ids
-	Created         time.Time  `json:"created,omitzero"`
-	Deleted         *time.Time `json:"deletionDate,omitempty"`
-	ScheduledPurge  *time.Time `json:"scheduledPurgeDate,omitempty"`
+	Name           string   `json:"name"`
+	URL            string   `json:"vaultUri"`
+	Administrators []string `json:"administrators"` // object ids; who may do everything in it, whatever roles and policies say
 }
 
-// A VaultChange is what changes about a vault.
+// A VaultChange is what changes about who administers a vault.
 type VaultChange struct {
 	AddAdministrators    []string `json:"addAdministrators,omitempty"`
 	RemoveAdministrators []string `json:"removeAdministrators,omitempty"`
+}
+
+// An Owner is a principal or a group that may do everything in the management plane.
+type Owner struct {
+	PrincipalID   string    `json:"principalId"`
+	PrincipalType string    `json:"principalType,omitempty"`
+	Created       time.Time `json:"createdOn,omitzero"`
 }
 
 // An App is an application or a managed identity.

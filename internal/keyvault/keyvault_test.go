@@ -129,7 +129,7 @@ func (b *bench) deleteVault(t testing.TB, name string) {
 
 func (b *bench) recoverVault(t testing.TB, name string) {
 	t.Helper()
-	if _, err := b.resources.RecoverVault(t.Context(), someone, name); err != nil {
+	if _, _, err := b.resources.PutVault(t.Context(), someone, "g", name, resource.PutVaultParams{Recover: true}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -128,13 +128,3 @@ func (s *Service) PurgeDue(tx store.Tx, kind, key, name string, at int64) (bool,
 	_, err = s.purge(tx, v)
 	return true, err
 }
-
-// RecoverVault is PutVault's Recover by the name alone, for operators.
-func (s *Service) RecoverVault(ctx context.Context, a Actor, name string) (*Vault, error) {
-	before, err := s.FindVault(ctx, a, name)
-	if err != nil {
-		return nil, err
-	}
-	v, _, err := s.put(ctx, a, &vaultFamily, before.ResourceGroup, name, settings{recover: true})
-	return v, err
-}

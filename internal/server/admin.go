@@ -14,8 +14,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/strongroom/strongroom/internal/admin"
 	"github.com/strongroom/strongroom/internal/audit"
+	"github.com/strongroom/strongroom/internal/authz"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
 	"github.com/strongroom/strongroom/internal/resource"
@@ -26,7 +29,7 @@ import (
 // that he may.
 var operator = resource.Actor{Operator: "local operator"}
 
-// resourceGroup holds the vaults that were made locally.
+// resourceGroup holds the vault that init makes. The command line's defaultGroup is the same.
 const resourceGroup = "strongroom"
 
 // maxAdminBody bounds a message to the administration socket.
@@ -50,11 +53,7 @@ func (s *Server) adminHandler() http.Handler {
 	handle("GET /status", func(*http.Request) (any, error) { return s.Status(), nil })
 
 	handle("GET /vaults", s.listVaults)
-	handle("POST /vaults", s.createVault)
-	handle("GET /vaults/{name}", s.vaultAction(func(ctx context.Context, name string) (*resource.Vault, error) {
-		return s.resources.FindVault(ctx, operator, name)
-	}))
-	handle("PATCH /vaults/{name}", func(r *http.Request) (any, error) {
+	handle("PATCH /vaults/{name}/administrators", func(r *http.Request) (any, error) {
 		var in admin.VaultChange
 		if err := decodeAdmin(r, &in); err != nil {
 			return nil, err
@@ -62,11 +61,8 @@ func (s *Server) adminHandler() http.Handler {
 		v, err := s.resources.ChangeAdministrators(r.Context(), operator, r.PathValue("name"), in.AddAdministrators, in.RemoveAdministrators)
 		return s.vaultOut(v), err
 	})
-	handle("DELETE /vaults/{name}", s.vaultAction(s.deleteVault))
-	handle("POST /vaults/{name}/recover", s.vaultAction(func(ctx context.Context, name string) (*resource.Vault, error) {
-		return s.resources.RecoverVault(ctx, operator, name)
-	}))
-	handle("POST /vaults/{name}/purge", s.purgeVault)
+	handle("GET /owners", s.listOwners)
+	handle("POST /owners", s.addOwner)
 
 	handle("GET /apps", s.listApps)
 	handle("POST /apps", s.createApp)
@@ -132,12 +128,10 @@ func adminStatus(err error) int {
 		return http.StatusBadRequest
 	case errors.As(err, &vault):
 		switch vault.Kind {
-		case resource.ResourceNotFound, resource.SoftDeletedVaultDoesNotExist:
+		case resource.ResourceNotFound:
 			return http.StatusNotFound
-		case resource.ConflictError, resource.VaultAlreadyExists:
+		case resource.ConflictError, resource.RoleAssignmentExists:
 			return http.StatusConflict
-		case resource.PurgeProtected:
-			return http.StatusForbidden
 		}
 		return http.StatusBadRequest
 	case errors.As(err, &ident):
@@ -192,99 +186,73 @@ func (s *Server) vaultOut(v *resource.Vault) admin.Vault {
 	if v == nil {
 		return admin.Vault{}
 	}
-	out := admin.Vault{
-		Name:            v.Name,
-		ResourceID:      v.ARMID(),
-		URL:             s.VaultURL(v.Name),
-		TenantID:        v.TenantID,
-		Location:        v.Location,
-		SKU:             string(v.Tier),
-		RetentionDays:   v.RetentionDays,
-		PurgeProtection: v.PurgeProtection,
-		Administrators:  v.Administrators,
-		Created:         time.Unix(v.Created, 0).UTC(),
-	}
-	if v.Deleted != 0 {
-		deleted, purge := time.Unix(v.Deleted, 0).UTC(), time.Unix(v.PurgeAt, 0).UTC()
-		out.Deleted, out.ScheduledPurge = &deleted, &purge
-	}
-	return out
+	return admin.Vault{Name: v.Name, URL: s.VaultURL(v.Name), Administrators: append([]string{}, v.Administrators...)}
 }
 
 func (s *Server) listVaults(r *http.Request) (any, error) {
 	live, err := s.resources.ListVaults(r.Context(), operator, "")
-	if err != nil {
-		return nil, err
-	}
-	deleted, err := s.resources.ListDeletedVaults(r.Context(), operator)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]admin.Vault, 0, len(live)+len(deleted))
-	for _, v := range slices.Concat(live, deleted) {
+	out := make([]admin.Vault, 0, len(live))
+	for _, v := range live {
 		out = append(out, s.vaultOut(v))
 	}
 	slices.SortFunc(out, func(a, b admin.Vault) int { return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)) })
-	return out, nil
+	return out, err
 }
 
-func (s *Server) createVault(r *http.Request) (any, error) {
-	var in admin.Vault
+func ownerOut(a *resource.RoleAssignment) admin.Owner {
+	return admin.Owner{PrincipalID: a.PrincipalID, PrincipalType: string(a.PrincipalType), Created: time.Unix(a.Created, 0).UTC()}
+}
+
+// listOwners tells who owns the subscription.
+func (s *Server) listOwners(r *http.Request) (any, error) {
+	all, err := s.resources.ListRoleAssignments(r.Context(), operator, s.resources.SubscriptionScope(), resource.AssignmentFilter{AtScope: true})
+	out := []admin.Owner{}
+	for _, a := range all {
+		if a.RoleID == authz.RoleOwner {
+			out = append(out, ownerOut(a))
+		}
+	}
+	return out, err
+}
+
+// addOwner makes a principal an Owner of the subscription: the way back when nobody with rights is left. The roles take it away.
+func (s *Server) addOwner(r *http.Request) (any, error) {
+	var in admin.Owner
 	if err := decodeAdmin(r, &in); err != nil {
 		return nil, err
 	}
-	in.SKU = strings.ToLower(in.SKU)
-	if v := resource.Tier(in.SKU); v != "" && v != resource.Standard && v != resource.Premium {
-		return nil, &badRequest{fmt.Sprintf("The vault's SKU must be %s or %s, not %.64q.", resource.Standard, resource.Premium, in.SKU)}
+	a, _, err := s.resources.PutRoleAssignment(r.Context(), operator, s.resources.SubscriptionScope(), uuid.NewString(), resource.AssignmentParams{
+		RoleDefinitionID: authz.RoleOwner, PrincipalID: in.PrincipalID, PrincipalType: authz.PrincipalType(in.PrincipalType),
+	})
+	if err != nil {
+		return nil, err
 	}
-	v, err := s.newVault(r.Context(), in)
-	return s.vaultOut(v), err
+	return ownerOut(a), nil
 }
 
-// newVault makes a vault as its operator wants it.
-func (s *state) newVault(ctx context.Context, in admin.Vault) (*resource.Vault, error) {
+// A NewVault is a vault to be made by who starts the server: init, or a test.
+type NewVault struct {
+	Name           string
+	SKU            string // "standard" or "premium"; empty: standard
+	RetentionDays  int    // 0: the default
+	Administrators []string
+}
+
+// CreateVault makes a vault whose administrators may do everything in it, and returns its URL.
+func (s *Server) CreateVault(ctx context.Context, in NewVault) (string, error) {
+	v, err := s.newVault(ctx, in)
+	if err != nil {
+		return "", err
+	}
+	return s.VaultURL(v.Name), nil
+}
+
+func (s *state) newVault(ctx context.Context, in NewVault) (*resource.Vault, error) {
 	p := resource.PutVaultParams{Location: s.cfg.Region, Tier: resource.Tier(in.SKU), Administrators: in.Administrators}
 	if in.RetentionDays != 0 {
 		p.RetentionDays = &in.RetentionDays
 	}
-	if in.PurgeProtection {
-		p.PurgeProtection = &in.PurgeProtection
-	}
 	return s.resources.CreateVault(ctx, operator, resourceGroup, in.Name, p)
-}
-
-// deleteVault soft-deletes a vault and returns it as it then is.
-func (s *Server) deleteVault(ctx context.Context, name string) (*resource.Vault, error) {
-	v, err := s.resources.FindVault(ctx, operator, name)
-	if err != nil {
-		return nil, err
-	}
-	existed, err := s.resources.DeleteVault(ctx, operator, v.ResourceGroup, v.Name)
-	if err == nil && !existed {
-		err = &resource.Error{Kind: resource.ResourceNotFound, Message: fmt.Sprintf("The vault '%s' is deleted already.", v.Name)}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return s.resources.FindVault(ctx, operator, name)
-}
-
-func (s *Server) purgeVault(r *http.Request) (any, error) {
-	v, err := s.resources.FindVault(r.Context(), operator, r.PathValue("name"))
-	if err != nil {
-		return nil, err
-	}
-	if v.Deleted == 0 {
-		return nil, &resource.Error{Kind: resource.ConflictError, Message: fmt.Sprintf("The vault '%s' is not deleted. Delete it first.", v.Name)}
-	}
-	return nil, s.resources.PurgeVault(r.Context(), operator, v.Location, v.Name)
-}
-
-func (s *Server) vaultAction(act func(ctx context.Context, name string) (*resource.Vault, error)) func(*http.Request) (any, error) {
-	return func(r *http.Request) (any, error) {
-		v, err := act(r.Context(), r.PathValue("name"))
-		return s.vaultOut(v), err
-	}
 }
 
 // operated puts an operator's act on principals or keys on record, before and after.

@@ -157,7 +157,7 @@ func (i *installer) vault(ctx context.Context, administrators ...string) error {
 	if err != nil && !resource.IsKind(err, resource.ResourceNotFound) {
 		return err
 	}
-	_, err = i.newVault(ctx, admin.Vault{Name: i.rec.Vault, SKU: i.sku, Administrators: administrators})
+	_, err = i.newVault(ctx, NewVault{Name: i.rec.Vault, SKU: i.sku, Administrators: administrators})
 	return i.did(err)
 }
 
