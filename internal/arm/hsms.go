@@ -2,6 +2,7 @@ package arm
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/strongroom/strongroom/internal/authz"
 	"github.com/strongroom/strongroom/internal/resource"
@@ -65,7 +66,7 @@ func (q *request) hsmResource(v *resource.Vault) hsmResource {
 		administrators = []string{}
 	}
 	return hsmResource{
-		SKU: sku{"B", v.SKUName}, ID: v.ARMID(), Name: v.Name, Type: hsmResourceType, Location: v.Location, Tags: tagsOf(v.Tags),
+		SKU: sku{hsmFamily(v.SKUName), v.SKUName}, ID: v.ARMID(), Name: v.Name, Type: hsmResourceType, Location: v.Location, Tags: tagsOf(v.Tags),
 		SystemData: systemDataOf(v),
 		Properties: hsmProperties{
 			TenantID:                v.TenantID,
@@ -159,7 +160,17 @@ func (q *request) keepUnprotected(protection **bool) {
 	}
 }
 
-// readHSMSKU reads the SKU, which stands outside of the properties here; "" if there is none.
+// hsmFamily is the family of a managed HSM's SKU: the letter in its name.
+func hsmFamily(name string) string {
+	_, rest, _ := strings.Cut(name, "_")
+	if strings.HasPrefix(rest, "C") {
+		return "C"
+	}
+	return "B"
+}
+
+// readHSMSKU reads the name of the SKU, which stands outside of the properties here; "" if there is none. The name says the family, and
+// clients send "B" with every name.
 func readHSMSKU(body wire.Object) (string, error) {
 	s, ok, err := body.Object("sku")
 	if !ok || err != nil {

@@ -30,8 +30,11 @@ type PatchHSMParams struct {
 	PublicNetworkAccess *string
 }
 
-// hsmSKUs are the names that a managed HSM's SKU can have. All of them are the same here.
-var hsmSKUs = []string{"Standard_B1", "Custom_B32", "Custom_B6", "Custom_C42", "Custom_C10"}
+// hsmSKUs are the names that a managed HSM's SKU can have, those of Azure's newest hardware last. All of them are the same here.
+var hsmSKUs = []string{
+	"Standard_B1", "Custom_B32", "Custom_B6", "Custom_C42", "Custom_C10",
+	"Standard_B1v2", "Standard_B5v2", "Standard_B10v2", "Standard_B15v2", "Standard_B20v2",
+}
 
 // PutHSM is PutVault for a managed HSM. A new one is not activated.
 func (s *Service) PutHSM(ctx context.Context, a Actor, group, name string, p PutHSMParams) (v *Vault, created bool, err error) {
