@@ -124,10 +124,18 @@ func newBench(t testing.TB) *bench {
 	t.Helper()
 	b := newStore(t)
 	b.Service = b.serve(t)
-	must(t, b.Bootstrap(t.Context(), "tester", ownerID))
+	b.bootstrap(t, "tester")
 	_, _, err := b.PutGroup(t.Context(), owner, Group{Name: "g", Location: "local"})
 	must(t, err)
 	return b
+}
+
+// bootstrap reports whether ownerID has become Owner.
+func (b *bench) bootstrap(t testing.TB, operator string) bool {
+	t.Helper()
+	made, err := b.Bootstrap(t.Context(), operator, ownerID)
+	must(t, err)
+	return made
 }
 
 func must(t testing.TB, err error) {

@@ -30,25 +30,36 @@ func newInstallation() *installRecord {
 
 // Bootstrap gives an installation what the management plane needs to begin with, as far as it is missing: the resource groups of
 // its vaults, which releases without groups did not make, and, if there has never been a role assignment, Owner of the
-// subscription for the principal with that object id. Once there has been one, it stays gone if it is removed.
-func (s *Service) Bootstrap(ctx context.Context, operator, owner string) error {
+// subscription for the principal with that object id, which it reports. Once there has been one, it stays gone if it is removed.
+func (s *Service) Bootstrap(ctx context.Context, operator, owner string) (made bool, err error) {
 	vaults, err := s.all(ctx, &vaultFamily)
 	if err != nil {
-		return err
+		return false, err
 	}
-	made := make(map[string]bool)
+	ensured := make(map[string]bool)
 	for _, v := range vaults {
-		if v.Deleted != 0 || made[strings.ToLower(v.ResourceGroup)] {
+		if v.Deleted != 0 || ensured[strings.ToLower(v.ResourceGroup)] {
 			continue
 		}
-		made[strings.ToLower(v.ResourceGroup)] = true
+		ensured[strings.ToLower(v.ResourceGroup)] = true
 		if err := s.ensureGroup(ctx, operator, v); err != nil {
-			return err
+			return false, err
 		}
 	}
-	if owner == "" {
-		return nil
+	if owner != "" {
+		if made, err = s.firstOwner(ctx, operator, owner); err != nil {
+			return false, err
+		}
 	}
+	// Compiled now, the roles are ready for the first request, and what is wrong with them is told at the start.
+	return made, s.db.View(ctx, func(r store.Reader) error {
+		_, err := s.rolesIn(r)
+		return err
+	})
+}
+
+// firstOwner makes a principal Owner of the subscription, if there has never been a role assignment.
+func (s *Service) firstOwner(ctx context.Context, operator, owner string) (made bool, err error) {
 	a := RoleAssignment{Assignment: authz.Assignment{
 		ID: uuid.NewString(), Scope: s.SubscriptionScope(), PrincipalID: strings.ToLower(owner), PrincipalType: authz.ServicePrincipal,
 		RoleID: authz.RoleOwner,
@@ -62,14 +73,15 @@ func (s *Service) Bootstrap(ctx context.Context, operator, owner string) error {
 		return err
 	}
 	if err := s.db.View(ctx, look); err != nil || !never {
-		return err
+		return false, err
 	}
-	return s.change(ctx, Actor{Operator: operator}, deed{"RoleAssignmentPut", s.subscription(), a.ID, a.detail()}, look, func(tx store.Tx) error {
-		if !never {
+	err = s.change(ctx, Actor{Operator: operator}, deed{"RoleAssignmentPut", s.subscription(), a.ID, a.detail()}, look, func(tx store.Tx) error {
+		if made = never; !made {
 			return nil // another server was first
 		}
 		return errors.Join(record.Put(tx, assignmentKey(a.ID), a.record()), newGeneration(tx))
 	})
+	return made && err == nil, err
 }
 
 // ensureGroup makes the group of a vault if there is none.

@@ -36,6 +36,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -59,6 +60,9 @@ type Config struct {
 
 	// Locations are where vaults can be, the default one first. Without any, a location is whatever is asked for.
 	Locations []string
+
+	// Logger, if not nil, is told of roles and assignments that grant nothing because they make no sense.
+	Logger *slog.Logger
 
 	// Principals, if not nil, knows some of the principals.
 	Principals PrincipalDirectory
@@ -86,7 +90,8 @@ type Service struct {
 
 	domains *seal.Cache[sdomain.DomainKeys]
 
-	compiling sync.Mutex                // held while roles are compiled, so that one goroutine does it
+	compiling sync.Mutex                // held while roles are compiled, so that one goroutine does it; guards told
+	told      string                    // what was logged last about roles that grant nothing
 	compiled  atomic.Pointer[roleState] // nil until it is needed
 	local     localStates               // of managed HSMs
 }

@@ -171,7 +171,26 @@ func (s *Service) rolesIn(r store.Reader) (*roleState, error) {
 		return nil, err
 	}
 	s.compiled.Store(state)
+	s.tellIgnored(state.roles.Ignored())
 	return state, nil
+}
+
+// tellIgnored logs what grants nothing although somebody meant it to, once for as long as it is the same. None of it should have
+// been stored.
+func (s *Service) tellIgnored(ignored []error) {
+	const most = 10
+	text := fmt.Sprint(len(ignored), ignored[:min(most, len(ignored))])
+	if s.cfg.Logger == nil || text == s.told {
+		return
+	}
+	s.told = text
+	for i, err := range ignored {
+		if i == most {
+			s.cfg.Logger.Warn("more roles and role assignments grant nothing: strongroom verify tells of all", "count", len(ignored)-most)
+			break
+		}
+		s.cfg.Logger.Warn("a role or a role assignment grants nothing", "error", err)
+	}
 }
 
 // compile reads all roles. What does not open grants nothing and hinders nothing; a verification of the store finds it.

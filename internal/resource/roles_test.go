@@ -1,15 +1,18 @@
 package resource
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/strongroom/strongroom/internal/authz"
+	"github.com/strongroom/strongroom/internal/record"
 	"github.com/strongroom/strongroom/internal/store"
 	"github.com/strongroom/strongroom/internal/store/storetest"
 )
@@ -486,7 +489,7 @@ func TestVaultWithoutScope(t *testing.T) {
 			t.Errorf("%s: %v, %v", who, ok, err)
 		}
 	}
-	must(t, b.Bootstrap(ctx, "init", ownerID))
+	b.bootstrap(t, "init")
 	if list, err := b.ListVaults(ctx, owner, ""); err != nil || len(list) != 1 {
 		t.Errorf("the owner sees %d vaults, %v", len(list), err)
 	}
@@ -728,4 +731,51 @@ func TestTypesByHearsay(t *testing.T) {
 			must(t, err)
 		}
 	}
+}
+
+// TestIgnoredIsTold: what grants nothing is logged at the start and when it changes, and never more of it than a few lines.
+func TestIgnoredIsTold(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	breakSome := func(from, to int) {
+		t.Helper()
+		must(t, b.db.Update(ctx, func(tx store.Tx) error {
+			for i := from; i < to; i++ {
+				a := RoleAssignment{Assignment: authz.Assignment{
+					ID: fmt.Sprintf("a5516e00-0000-4000-8000-%012d", i), Scope: b.SubscriptionScope(), PrincipalID: otherID, RoleID: guid(),
+				}}
+				if err := record.Put(tx, assignmentKey(a.ID), a.record()); err != nil {
+					return err
+				}
+			}
+			return newGeneration(tx)
+		}))
+	}
+	breakSome(0, 2)
+	var log bytes.Buffer
+	s := b.serve(t)
+	s.cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	lines := func(want int) {
+		t.Helper()
+		if sees, err := s.SeesSubscription(ctx, owner); !sees || err != nil {
+			t.Error(sees, err)
+		}
+		if got := strings.Count(log.String(), "\n"); got != want {
+			t.Errorf("%d lines, want %d: %s", got, want, &log)
+		}
+		log.Reset()
+	}
+	_, err := s.Bootstrap(ctx, "tester", ownerID)
+	must(t, err)
+	if !strings.Contains(log.String(), "there is no role definition") {
+		t.Errorf("the reason is not told: %s", &log)
+	}
+	lines(2)
+	_, _, err = b.PutGroup(ctx, owner, Group{Name: "h", Location: "local"})
+	must(t, err)
+	b.assign(t, b.SubscriptionScope(), authz.RoleReader, thirdID) // compiled again, and nothing new to tell
+	lines(0)
+	breakSome(2, 100)
+	lines(11)
+	lines(0)
 }

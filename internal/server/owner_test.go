@@ -1,6 +1,8 @@
 package server
 
 import (
+	"bytes"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -30,9 +32,11 @@ func TestAdministratorOwns(t *testing.T) { // not parallel: see reopens
 	must(err)
 	administrator, err := ReadCredentials(filepath.Join(dir, AdministratorFile))
 	must(err)
+	var log bytes.Buffer // of the last opening
 	within := func(do func(st *state)) {
 		t.Helper()
-		st, err := openState(ctx, cfg, Options{})
+		log.Reset()
+		st, err := openState(ctx, cfg, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
 		must(err)
 		do(st)
 		must(st.close())
@@ -53,7 +57,13 @@ func TestAdministratorOwns(t *testing.T) { // not parallel: see reopens
 			t.Errorf("the group is there: %v, %v", there, err)
 		}
 	}
+	told := func() bool {
+		return strings.Contains(log.String(), "now Owner of the subscription") && strings.Contains(log.String(), "objectId="+administrator.ObjectID)
+	}
 	within(check)
+	if told() {
+		t.Error("told without an upgrade")
+	}
 	within(func(st *state) { // as a release without them left it
 		must(st.db.Update(ctx, func(tx store.Tx) error {
 			var old []string
@@ -75,12 +85,18 @@ func TestAdministratorOwns(t *testing.T) { // not parallel: see reopens
 	})
 	within(func(st *state) {
 		check(st)
+		if !told() {
+			t.Errorf("an upgrade made somebody Owner and did not say so: %s", &log)
+		}
 		_, err := st.resources.DeleteRoleAssignment(ctx, operator, st.resources.SubscriptionScope(), owners(st)[0].ID)
 		must(err)
 	})
 	within(func(st *state) {
 		if list := owners(st); len(list) != 0 {
 			t.Errorf("the role came back: %+v", list)
+		}
+		if told() {
+			t.Error("told again")
 		}
 	})
 	if found, err := Verify(ctx, cfg); err != nil || found.Bad != 0 {

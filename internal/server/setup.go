@@ -91,7 +91,8 @@ func (i *installer) install(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := i.did(i.resources.Bootstrap(ctx, operator.Operator, administrator.ObjectID)); err != nil {
+	_, err = i.resources.Bootstrap(ctx, operator.Operator, administrator.ObjectID)
+	if err := i.did(err); err != nil {
 		return err
 	}
 	if err := i.vault(ctx, administrator.ObjectID, machine.ObjectID); err != nil {

@@ -106,7 +106,8 @@ func (s *state) openServices(ctx context.Context, tenantID string) (err error) {
 
 // openResources opens the management plane.
 func (s *state) openResources(ctx context.Context) (err error) {
-	cfg := resource.Config{DB: s.db, Audit: s.audit, Now: s.now, Locations: []string{s.cfg.Region}, Purged: keyvault.Purged}
+	cfg := resource.Config{DB: s.db, Audit: s.audit, Now: s.now, Locations: []string{s.cfg.Region}, Purged: keyvault.Purged,
+		Logger: s.log}
 	if s.directory != nil {
 		cfg.TenantID, cfg.Principals = s.directory.TenantID(), principals{s.directory}
 	}
@@ -137,7 +138,13 @@ func (s *state) bootstrap(ctx context.Context) error {
 			owner = app.ObjectID
 		}
 	}
-	return s.resources.Bootstrap(ctx, operator.Operator, owner)
+	made, err := s.resources.Bootstrap(ctx, operator.Operator, owner)
+	if made {
+		s.log.Warn("the administrator of the setup is now Owner of the subscription, because this installation had no roles yet: whoever has "+
+			"his credentials can manage every vault, and take the role away", "application", rec.Administrator, "objectId", owner,
+			"scope", "/subscriptions/"+s.resources.SubscriptionID())
+	}
+	return err
 }
 
 // principals tells the management plane of what type a principal is. All of the directory are applications.
