@@ -38,13 +38,13 @@ func allowedImports() map[string][]string {
 		// Wiring: the only package that knows all others.
 		"internal/server": {
 			"internal/admin", "internal/api", "internal/arm", "internal/audit", "internal/authz", "internal/hsm", "internal/identity", "internal/jobs",
-			"internal/keyvault",
+			"internal/keyvault", "internal/managedhsm",
 			"internal/pki", "internal/release", "internal/resource", "internal/seal", "internal/store", "internal/store/bolt", "internal/sts", "internal/wire",
 		},
 		"internal/admin": {},
 
 		// Who asks: each speaks one wire. wire tells errors of the store from others; api audits what never reaches keyvault.
-		"internal/api": {"internal/admission", "internal/audit", "internal/identity", "internal/keyvault", "internal/wire"},
+		"internal/api": {"internal/admission", "internal/audit", "internal/identity", "internal/keyvault", "internal/managedhsm", "internal/sdomain", "internal/wire"},
 		"internal/arm": {
 			"internal/admission", "internal/audit", "internal/authz", "internal/identity", "internal/keyvault", "internal/resource",
 			"internal/wire",
@@ -54,7 +54,11 @@ func allowedImports() map[string][]string {
 		"internal/wire/wiretest": {},
 		"internal/jobs":          {},
 
-		// What it means: the only door to an object.
+		// What it means: the only doors to an object and to a security domain.
+		"internal/managedhsm": {
+			"internal/audit", "internal/authz", "internal/identity", "internal/keyvault", "internal/record", "internal/resource", "internal/sdomain", "internal/seal",
+			"internal/store",
+		},
 		"internal/keyvault": {
 			"internal/admission", "internal/audit", "internal/authz", "internal/hsm", "internal/identity", "internal/keywrap",
 			"internal/record", "internal/release", "internal/resource", "internal/sdomain", "internal/seal", "internal/store",

@@ -23,6 +23,7 @@ import (
 	"github.com/strongroom/strongroom/internal/audit"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/managedhsm"
 	"github.com/strongroom/strongroom/internal/wire"
 )
 
@@ -35,6 +36,7 @@ const unrecognized = "Unrecognized"
 // Config is what a Handler needs. All fields but Logger are required.
 type Config struct {
 	Service  *keyvault.Service
+	HSMs     *managedhsm.Service
 	Verifier *identity.Verifier
 
 	// OtherPlane are the audiences of the management plane, which open no vault even if an outside issuer is trusted for both.

@@ -29,6 +29,11 @@ func (q *request) body() (wire.Object, error) {
 	if err := q.service.Authorize(q.ctx, q.caller, q.vault, q.route.Operation, q.params.name); err != nil {
 		return wire.Object{}, err
 	}
+	return q.readBody()
+}
+
+// readBody is body for who has asked already whether the caller may.
+func (q *request) readBody() (wire.Object, error) {
 	raw, err := io.ReadAll(http.MaxBytesReader(q.w, q.r.Body, q.route.MaxBody))
 	var tooLong *http.MaxBytesError
 	if errors.As(err, &tooLong) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/managedhsm"
 )
 
 // A route is one row of the table: what the wire calls, what it means, and who answers.
@@ -70,6 +71,10 @@ const (
 	maxRotation = 4 << 10
 	maxRelease  = 72 << 10 // an attestation token has 64 KiB at most
 	maxRandom   = 1 << 10
+
+	// Ten certificates, of which each is there twice; a security domain of three data, some of which its HSM does not know.
+	maxOwners = 512 << 10
+	maxDomain = 512 << 10
 )
 
 // table is the data plane. docs/wire.md is generated from it.
@@ -126,6 +131,12 @@ var table = newTable([]route{
 	{Operation: keyvault.KeyAttestationGet, Method: "GET", Pattern: "/keys/{name}/{version}/attestation", Success: 200, Family: hsms, handle: getKeyAttestation},
 	{Operation: keyvault.KeyAttestationGet, Method: "GET", Pattern: "/keys/{name}/attestation", Success: 200, Family: hsms, handle: getKeyAttestation},
 	{Operation: keyvault.RandomBytes, Method: "POST", Pattern: "/rng", Success: 200, MaxBody: maxRandom, Asks: true, Family: hsms, handle: getRandomBytes},
+
+	{Operation: managedhsm.Download, Method: "POST", Pattern: "/securitydomain/download", Success: 202, Family: hsms, MaxBody: maxOwners, handle: downloadSecurityDomain},
+	{Operation: managedhsm.DownloadStatus, Method: "GET", Pattern: "/securitydomain/download/pending", Success: 200, Family: hsms, handle: securityDomainStatus(downloadPending)},
+	{Operation: managedhsm.GetTransferKey, Method: "GET", Pattern: "/securitydomain/upload", Success: 200, Family: hsms, handle: getTransferKey},
+	{Operation: managedhsm.Upload, Method: "POST", Pattern: "/securitydomain/upload", Success: 202, Family: hsms, MaxBody: maxDomain, handle: uploadSecurityDomain},
+	{Operation: managedhsm.UploadStatus, Method: "GET", Pattern: "/securitydomain/upload/pending", Success: 200, Family: hsms, handle: securityDomainStatus(uploadPending)},
 })
 
 // A shape is what a path has without looking into its segments. candidates has the rows of each, the more literal ones

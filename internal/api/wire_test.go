@@ -53,6 +53,12 @@ import (
 //	<byok KID KEY KEY2>         a transfer file: KEY2 under KEY, which the vault has as KID; with "cut" behind it half of it
 //	<policy>                    a release policy that names a test's own attestation authority
 //	<token good>                what that authority says of a target; or bad
+//	<owner N>                   the certificate of an owner of security domains, as a JWK
+//	<restore domain1 transfer2> a restore blob, as it stands in a string: what is in the first security domain that came,
+//	                            for the second transfer key
+//
+// A script whose name begins with hsm- is for managed HSMs: the usual host is that of one named Golden, which is not activated, and
+// there is another one at other.managedhsm.localhost:<port>.
 func TestWire(t *testing.T) {
 	t.Parallel()
 	scripts, err := filepath.Glob("testdata/wire/*.txt")
@@ -97,11 +103,14 @@ type player struct {
 	tokens  map[string]string
 	ids     []string
 	blobs   []string
+	domains []string // files with security domains
+	keys    []string // transfer keys
 	bytes   []string
 	script  string
 	sent    strings.Builder // all bodies
 	nobody  strongroomtest.Principal
 	baseURL string
+	tokenOf func(t testing.TB, id, secret string) string
 
 	authority *authority // if the script has a policy
 	outcomes  map[outcome]bool
@@ -125,9 +134,14 @@ func play(t *testing.T, path string) map[outcome]bool {
 		opts.Config = p.authority.config()
 	}
 	p.server = strongroomtest.Start(t, opts)
-	p.baseURL = p.server.VaultURL
+	p.baseURL, p.tokenOf = p.server.VaultURL, p.server.Token
 	p.nobody = p.server.CreatePrincipal(t, "nobody")
 	p.server.CreateVault(t, "other")
+	if strings.HasPrefix(filepath.Base(path), "hsm-") {
+		p.baseURL = createHSM(t, p.server, "Golden")
+		createHSM(t, p.server, "other")
+		p.tokenOf = func(t testing.TB, id, secret string) string { return tokenFor(t, p.server, "managedhsm", id, secret) }
+	}
 
 	wiretest.Play(t, path, p.exchange)
 	return p.outcomes
@@ -218,13 +232,15 @@ func (p *player) authorize(req *http.Request, who string) {
 		if who == "@nobody" {
 			id, secret = p.nobody.ClientID, p.nobody.Secret
 		}
-		p.tokens[key] = p.server.Token(p.t, id, secret)
+		p.tokens[key] = p.tokenOf(p.t, id, secret)
 	}
 	req.Header.Set("Authorization", "Bearer "+p.tokens[key])
 }
 
 var (
-	hexID   = regexp.MustCompile(`\b[0-9a-f]{32}\b`)
+	hexID      = regexp.MustCompile(`\b[0-9a-f]{32}\b`)
+	activityID = regexp.MustCompile(`\(Activity ID: [0-9a-f-]{36}\)`)
+
 	blobIn  = regexp.MustCompile(`^\{"value":"((?:GVN0|FlN0)[A-Za-z0-9_-]{40,})"\}$`)
 	bytesIn = regexp.MustCompile(`"(n|x|y|value|iv|tag|data)":"([A-Za-z0-9_.-]{16,})"`)
 )
@@ -234,6 +250,9 @@ func (p *player) masked(s string) string {
 	if m := blobIn.FindStringSubmatch(s); m != nil {
 		p.blobs = append(p.blobs, m[1])
 		return fmt.Sprintf(`{"value":"<blob%d>"}`, len(p.blobs))
+	}
+	if masked, ok := p.maskedDomain(s); ok {
+		return masked
 	}
 	base, err := url.Parse(p.baseURL)
 	if err != nil {
@@ -250,6 +269,7 @@ func (p *player) masked(s string) string {
 	s = strings.ReplaceAll(s, p.server.TenantID, "<tenant>")
 	s = strings.ReplaceAll(s, p.nobody.ClientID, "<nobody app>")
 	s = strings.ReplaceAll(s, p.nobody.ObjectID, "<nobody oid>")
+	s = activityID.ReplaceAllString(s, "(Activity ID: <activity>)")
 	return hexID.ReplaceAllStringFunc(s, func(id string) string { return "<id" + number(&p.ids, id) + ">" })
 }
 
@@ -338,6 +358,10 @@ func (p *player) meaning(s string) (text string, ok bool) {
 			file = file[:len(file)/2]
 		}
 		return encode(file), true
+	case "owner":
+		return ownerJWK(p.t, args[0]), true
+	case "restore":
+		return p.restore(args[0], args[1]), true
 	case "policy":
 		return encode([]byte(p.authority.policy())), true
 	case "token":

@@ -75,7 +75,7 @@ type Record struct {
 	RequestURI        string        // already free of secrets; 4096
 	ID                string        // id of the object that the request was about; 2048
 	HTTPStatus        int           // left out when zero
-	Detail            string        // of a change of rights: who gets or loses which; 2048. An empty one is left out of the line
+	Detail            string        // of a change of rights or of a security domain: who gets or loses which; 2048. An empty one is left out of the line
 }
 
 // Maxima of the strings of a Record.

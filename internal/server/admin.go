@@ -21,6 +21,7 @@ import (
 	"github.com/strongroom/strongroom/internal/authz"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/managedhsm"
 	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/seal"
 )
@@ -432,7 +433,7 @@ func (s *state) verifyStore(ctx context.Context) (out admin.Verification, err er
 			bad(key, record.Reason)
 		} else if err != nil {
 			bad(key, err.Error())
-		} else if err := keyvault.CheckRecord(key, value); err != nil {
+		} else if err := checkRecord(key, value); err != nil {
 			bad(key, err.Error())
 		}
 		return nil
@@ -456,6 +457,14 @@ func (s *state) verifyStore(ctx context.Context) (out admin.Verification, err er
 		out.Errors = append(out.Errors, text)
 	}
 	return out, errors.Join(err, locating)
+}
+
+// checkRecord reads a record with the code of the package that it is of.
+func checkRecord(key string, value []byte) error {
+	if known, err := managedhsm.CheckRecord(key, value); known {
+		return err
+	}
+	return keyvault.CheckRecord(key, value)
 }
 
 // catchDamage is deferred around a check of the store. A page of the file that is damaged in its structure makes the

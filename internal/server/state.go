@@ -18,10 +18,12 @@ import (
 	"github.com/strongroom/strongroom/internal/hsm"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/managedhsm"
 	"github.com/strongroom/strongroom/internal/pki"
 	"github.com/strongroom/strongroom/internal/release"
 	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/seal"
+	"github.com/strongroom/strongroom/internal/store"
 	"github.com/strongroom/strongroom/internal/store/bolt"
 )
 
@@ -42,6 +44,7 @@ type state struct {
 	hsm       *hsm.Software
 	resources *resource.Service
 	vaults    *keyvault.Service
+	hsms      *managedhsm.Service
 	directory *identity.Directory
 	authority *identity.Authority
 	external  []*identity.ExternalIssuer
@@ -106,7 +109,7 @@ func (s *state) openServices(ctx context.Context, tenantID string) (err error) {
 
 // openResources opens the management plane.
 func (s *state) openResources(ctx context.Context) (err error) {
-	cfg := resource.Config{DB: s.db, Audit: s.audit, Now: s.now, Locations: []string{s.cfg.Region}, Purged: keyvault.Purged,
+	cfg := resource.Config{DB: s.db, Audit: s.audit, Now: s.now, Locations: []string{s.cfg.Region}, Purged: purged,
 		Logger: s.log}
 	if s.directory != nil {
 		cfg.TenantID, cfg.Principals = s.directory.TenantID(), principals{s.directory}
@@ -115,10 +118,16 @@ func (s *state) openResources(ctx context.Context) (err error) {
 	return err
 }
 
+// purged leaves nothing of a vault that is being purged.
+func purged(tx store.Tx, vaultID string) error {
+	return errors.Join(keyvault.Purged(tx, vaultID), managedhsm.Purged(tx, vaultID))
+}
+
 func (s *state) openVaults(releases keyvault.ReleaseConfig) {
 	s.vaults = keyvault.New(keyvault.Config{
 		DB: s.db, Audit: s.audit, Resources: s.resources, HSM: s.hsm, Now: s.now, Release: releases,
 	})
+	s.hsms = managedhsm.New(managedhsm.Config{DB: s.db, Audit: s.audit, Resources: s.resources, Now: s.now})
 }
 
 // bootstrap makes the administrator of the setup Owner of the subscription, if there has never been a role assignment, as in an

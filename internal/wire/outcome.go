@@ -16,7 +16,7 @@ type Outcome struct {
 	HSM        bool             // it names a managed HSM
 	Resource   string           // ARM resource id of the vault, if the operation has told it
 	Object     string           // URL of the object, as far as the request names one
-	Detail     string           // of a change of rights: who gets or loses which
+	Detail     string           // as in audit.Record
 	Caller     *identity.Caller // nil if there is no valid token
 	Address    string           // the caller's IP address
 	UserAgent  string
