@@ -50,6 +50,7 @@ type BeginBackupOptions struct {
 // BeginRestoreOptions are the options of BeginRestore and BeginPreRestore. Give a SASToken or UseManagedIdentity.
 type BeginRestoreOptions struct {
 	KeyName            string   // restore this key alone; BeginPreRestore has no use for it and refuses it
+	ContainerURL       string   // of the container in which the folder is, if the folder's URL does not tell: see BeginRestore
 	SASToken           SASToken // with the rights to read and list, and an expiry
 	UseManagedIdentity bool     // the HSM uses its own identity at the container, not a SAS token
 	ResumeToken        string   // of an earlier poller: nothing is started, the job is followed further
@@ -200,7 +201,8 @@ func (c *BackupClient) beginBackup(
 // The first segment of folderURL's path is taken for the container and the rest for the folder, as by Microsoft's clients. Where
 // the host does not name the storage account, because it is an address, a single label or below localhost, and there are at
 // least three segments, the first two are account and container: https://127.0.0.1:10000/devstoreaccount1/container/folder. A
-// host with ".blob." in its name always names the account. A query is dropped: the SAS token goes into the options.
+// host with ".blob." in its name always names the account. For other services options.ContainerURL says where the container's
+// part ends. A query is dropped: the SAS token goes into the options.
 func (c *BackupClient) BeginRestore(ctx context.Context, folderURL string, options *BeginRestoreOptions) (*runtime.Poller[RestoreResponse], error) {
 	path := "/restore"
 	if options != nil && options.KeyName != "" {
@@ -229,7 +231,7 @@ func (c *BackupClient) beginRestore(
 	if options.ResumeToken != "" {
 		return resume[RestoreResponse](c.client, operation, options.ResumeToken)
 	}
-	container, folder, err := splitFolder(folderURL)
+	container, folder, err := splitFolder(folderURL, options.ContainerURL)
 	if err != nil {
 		return nil, err
 	}
@@ -257,11 +259,22 @@ func blobURL(what, text string) (*url.URL, error) {
 	return u, nil
 }
 
-// splitFolder cuts the URL of a backup into that of its container and the folder in it.
-func splitFolder(folderURL string) (container, folder string, err error) {
+// splitFolder cuts the URL of a backup into that of its container, which may be known, and the folder in it.
+func splitFolder(folderURL, containerURL string) (container, folder string, err error) {
 	u, err := blobURL("folderURL", folderURL)
 	if err != nil {
 		return "", "", err
+	}
+	if containerURL != "" {
+		c, err := blobURL("ContainerURL", containerURL)
+		if err != nil {
+			return "", "", err
+		}
+		folder, ok := strings.CutPrefix(u.String(), c.String()+"/")
+		if folder = strings.Trim(folder, "/"); !ok || folder == "" {
+			return "", "", errors.New("administration: folderURL is no folder in the container at ContainerURL")
+		}
+		return c.String(), folder, nil
 	}
 	segments := strings.Split(strings.Trim(u.EscapedPath(), "/"), "/")
 	n := 1

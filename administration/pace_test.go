@@ -58,9 +58,24 @@ func TestSplitFolder(t *testing.T) {
 		"https://10.0.0.1:10000/c/f":                 {"https://10.0.0.1:10000/c", "f"},
 		"https://acct.blob.localhost:10000/c/f/g":    {"https://acct.blob.localhost:10000/c", "f/g"},
 	} {
-		container, folder, err := splitFolder(url)
+		container, folder, err := splitFolder(url, "")
 		if err != nil || container != want[0] || folder != want[1] {
 			t.Errorf("%s: %s, %s, %v", url, container, folder, err)
+		}
+	}
+	for _, tt := range []struct {
+		folderURL, containerURL string
+		folder                  string // "" is an error
+	}{
+		{"https://blobs.example.org/acct/c/f/g?x=y", "https://blobs.example.org/acct/c/?x=y", "f/g"},
+		{"https://blobs.example.org/acct/c/f", "https://blobs.example.org/acct/d", ""},
+		{"https://blobs.example.org/acct/cd/f", "https://blobs.example.org/acct/c", ""},
+		{"https://blobs.example.org/acct/c", "https://blobs.example.org/acct/c", ""},
+		{"https://blobs.example.org/acct/c/f", "acct/c", ""},
+	} {
+		container, folder, err := splitFolder(tt.folderURL, tt.containerURL)
+		if (err == nil) != (tt.folder != "") || folder != tt.folder || err == nil && container != "https://blobs.example.org/acct/c" {
+			t.Errorf("%s in %s: %s, %s, %v", tt.folderURL, tt.containerURL, container, folder, err)
 		}
 	}
 }
