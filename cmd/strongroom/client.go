@@ -290,6 +290,9 @@ const (
 
 // explainService shows a refusal of the service as az does: the code, and the message.
 func explainService(e *azcore.ResponseError) string {
+	if e.StatusCode < http.StatusBadRequest {
+		return e.Error() // of a job that failed, not of a request: the text says which and why
+	}
 	var body struct {
 		Error struct {
 			Code, Message string

@@ -18,11 +18,15 @@ import (
 
 func newRoleCommand() *cobra.Command {
 	c := group("role", "Manage who may do what, with the flags and the output of az role",
-		group("definition", "Manage roles: what somebody may do", newRoleDefinitionList(), newRoleDefinitionShow(),
-			newRoleDefinitionCreate(), newRoleDefinitionUpdate(), newRoleDefinitionDelete()),
-		group("assignment", "Manage role assignments: who has which role where", newRoleAssignmentList(), newRoleAssignmentCreate(),
-			newRoleAssignmentDelete()))
-	c.Long = "Role manages who may do what, with the flags and the output of az role.\n\n" + manageText
+		group("definition", "Manage roles: what somebody may do",
+			either(newRoleDefinitionList(), newHSMRoleDefinitionList()), either(newRoleDefinitionShow(), newHSMRoleDefinitionShow()),
+			either(newRoleDefinitionCreate(), newHSMRoleDefinitionCreate()), either(newRoleDefinitionUpdate(), newHSMRoleDefinitionUpdate()),
+			either(newRoleDefinitionDelete(), newHSMRoleDefinitionDelete())),
+		group("assignment", "Manage role assignments: who has which role where",
+			either(newRoleAssignmentList(), newHSMRoleAssignmentList()), either(newRoleAssignmentCreate(), newHSMRoleAssignmentCreate()),
+			either(newRoleAssignmentDelete(), newHSMRoleAssignmentDelete())))
+	c.Long = "Role manages who may do what, with the flags and the output of az role, or of az keyvault role for the roles that a managed HSM\n" +
+		"has of its own.\n\n" + manageText + "\n\n" + hsmText
 	return c
 }
 
