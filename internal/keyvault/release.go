@@ -59,8 +59,12 @@ func releaseOf(v *resource.Vault, o *objectRecord, inHSM, exportable bool, p *Re
 			">= '7.3-preview'.")
 	case exportable && !inHSM:
 		return nil, badParameter("AKV.SKR.1006: The exportable attribute is not supported for software keys; use a key type with -HSM.")
+	case exportable && p == nil && v.Tier == resource.ManagedHSM:
+		return nil, badParameter("Exportable keys must have release policy")
 	case exportable && p == nil:
 		return nil, badParameter("AKV.SKR.1004: Exportable keys must have release policy.")
+	case !exportable && p != nil && v.Tier == resource.ManagedHSM:
+		return nil, badParameter("Non-exportable keys must not have release policy")
 	case !exportable && p != nil:
 		return nil, badParameter("AKV.SKR.1005: Non-exportable keys must not have release policy.")
 	case !exportable:
