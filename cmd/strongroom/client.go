@@ -138,7 +138,7 @@ func (t *target) local(ctx context.Context) (status *admin.Status, dir string, e
 		return nil, dir, nil // that no server runs here does not matter to a vault elsewhere
 	}
 	_, suffix, _ := strings.Cut(strings.TrimPrefix(t.vaultURL, "https://"), ".")
-	if !strings.EqualFold(suffix, withPort(status.Suffix, status)) {
+	if !strings.EqualFold(suffix, withPort(status.Suffix, status)) && !strings.EqualFold(suffix, withPort(status.HSMSuffix, status)) {
 		return nil, dir, nil
 	}
 	return status, dir, nil

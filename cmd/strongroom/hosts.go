@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -36,7 +37,11 @@ Strongroom's own commands need none.`,
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprint(cmd.OutOrStdout(), hostsLines(status, vaults))
+			var hsms []string
+			if err := socket.Do(cmd.Context(), http.MethodGet, "/hsms", nil, &hsms); err != nil {
+				return err
+			}
+			_, err = fmt.Fprint(cmd.OutOrStdout(), hostsLines(status, vaults, hsms))
 			return err
 		},
 	}
@@ -45,10 +50,13 @@ Strongroom's own commands need none.`,
 }
 
 // hostsLines are one line for each protocol that the server listens on.
-func hostsLines(status *admin.Status, vaults []admin.Vault) string {
+func hostsLines(status *admin.Status, vaults []admin.Vault, hsms []string) string {
 	names := []string{"login." + status.Domain, regionLabel + ".login." + status.Domain}
 	for _, v := range vaults {
 		names = append(names, strings.ToLower(v.Name)+"."+status.Suffix)
+	}
+	for _, name := range hsms {
+		names = append(names, name+"."+status.HSMSuffix)
 	}
 	names = append(names, "management."+status.Domain, "portal."+status.Domain)
 	var b strings.Builder

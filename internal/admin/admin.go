@@ -162,9 +162,10 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) error
 type Status struct {
 	Version          string   `json:"version"`
 	Domain           string   `json:"domain"`
-	Listen           []string `json:"listen"` // addresses of the HTTPS listeners
-	Port             string   `json:"port"`   // of the first one; "" for 443
-	Suffix           string   `json:"suffix"` // below which vaults answer
+	Listen           []string `json:"listen"`    // addresses of the HTTPS listeners
+	Port             string   `json:"port"`      // of the first one; "" for 443
+	Suffix           string   `json:"suffix"`    // below which vaults answer
+	HSMSuffix        string   `json:"hsmSuffix"` // below which managed HSMs answer
 	TenantID         string   `json:"tenantId"`
 	SubscriptionID   string   `json:"subscriptionId"`
 	CAFile           string   `json:"caFile"`           // "" if the operator brought a certificate

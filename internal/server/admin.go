@@ -54,6 +54,7 @@ func (s *Server) adminHandler() http.Handler {
 	handle("GET /status", func(*http.Request) (any, error) { return s.Status(), nil })
 
 	handle("GET /vaults", s.listVaults)
+	handle("GET /hsms", s.listHSMs)
 	handle("PATCH /vaults/{name}/administrators", func(r *http.Request) (any, error) {
 		var in admin.VaultChange
 		if err := decodeAdmin(r, &in); err != nil {
@@ -161,6 +162,7 @@ func (s *Server) Status() admin.Status {
 		Listen:         addresses(s.https),
 		Port:           s.Port(),
 		Suffix:         s.cfg.suffixes()[0],
+		HSMSuffix:      s.cfg.hsmSuffixes()[0],
 		TenantID:       s.directory.TenantID(),
 		SubscriptionID: s.resources.SubscriptionID(),
 		FIPS:           fips140.Enabled(),
@@ -197,6 +199,17 @@ func (s *Server) listVaults(r *http.Request) (any, error) {
 		out = append(out, s.vaultOut(v))
 	}
 	slices.SortFunc(out, func(a, b admin.Vault) int { return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)) })
+	return out, err
+}
+
+// listHSMs returns the names of the live managed HSMs.
+func (s *Server) listHSMs(r *http.Request) (any, error) {
+	live, err := s.resources.ListHSMs(r.Context(), operator, "")
+	out := make([]string, 0, len(live))
+	for _, v := range live {
+		out = append(out, strings.ToLower(v.Name))
+	}
+	slices.Sort(out)
 	return out, err
 }
 
