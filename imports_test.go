@@ -39,7 +39,7 @@ func allowedImports() map[string][]string {
 		"internal/server": {
 			"internal/admin", "internal/api", "internal/arm", "internal/audit", "internal/authz", "internal/hsm", "internal/identity", "internal/jobs",
 			"internal/keyvault", "internal/managedhsm",
-			"internal/pki", "internal/release", "internal/resource", "internal/seal", "internal/store", "internal/store/bolt", "internal/sts", "internal/wire",
+			"internal/pki", "internal/release", "internal/resource", "internal/sdomain", "internal/seal", "internal/store", "internal/store/bolt", "internal/sts", "internal/wire",
 		},
 		"internal/admin": {},
 

@@ -43,6 +43,9 @@ type Options struct {
 	Vault string // name of the vault; default "test"
 	Dir   string // data folder; default a new temporary one. A folder of an earlier Start is opened again
 
+	// HSMs are names of managed HSMs, each activated with a security domain of its own. Server.CreateHSM makes others.
+	HSMs []string
+
 	// Now is the server's clock, by which HTTPClient judges certificates too; default time.Now. Azure's own clients keep
 	// tokens by the real time.
 	Now func() time.Time
@@ -134,7 +137,7 @@ func start(t testing.TB, opts Options) (*Server, error) {
 		s.client.CloseIdleConnections()
 		return <-ended
 	})
-	if err := s.prepare(srv, opts.Vault); err != nil {
+	if err := s.prepare(srv, opts); err != nil {
 		s.client = new(http.Client)
 		return nil, fmt.Errorf("%w (stopping: %v)", err, s.stop())
 	}
@@ -142,11 +145,11 @@ func start(t testing.TB, opts Options) (*Server, error) {
 }
 
 // prepare fills in what a client needs to know.
-func (s *Server) prepare(srv *server.Server, vault string) error {
+func (s *Server) prepare(srv *server.Server, opts Options) error {
 	st := srv.Status()
 	s.port = st.Port
 	s.server = srv
-	s.VaultURL = srv.VaultURL(vault)
+	s.VaultURL = srv.VaultURL(opts.Vault)
 	s.VaultURL = s.VaultURL[:len(s.VaultURL)-1]
 	s.Authority = "https://login." + st.Domain + ":" + st.Port
 	s.TenantID = st.TenantID
@@ -173,6 +176,11 @@ func (s *Server) prepare(srv *server.Server, vault string) error {
 	s.client = &http.Client{Transport: s.transport()}
 	s.Credential, err = azidentity.NewClientSecretCredential(s.TenantID, s.ClientID, s.Secret,
 		&azidentity.ClientSecretCredentialOptions{ClientOptions: s.ClientOptions(), DisableInstanceDiscovery: true})
+	for _, name := range opts.HSMs {
+		if err == nil {
+			_, err = srv.CreateHSM(context.Background(), server.NewHSM{Name: name, Administrators: []string{s.ObjectID}})
+		}
+	}
 	return err
 }
 
@@ -227,6 +235,47 @@ func (s *Server) Keys(t testing.TB) *azkeys.Client {
 	return client
 }
 
+// HSMURL is the URL of a managed HSM: https://pool.managedhsm.localhost:12345.
+func (s *Server) HSMURL(name string) string { return strings.TrimSuffix(s.server.HSMURL(name), "/") }
+
+// HSMKeys is Keys for a managed HSM.
+func (s *Server) HSMKeys(t testing.TB, name string) *azkeys.Client {
+	t.Helper()
+	client, err := azkeys.NewClient(s.HSMURL(name), s.Credential, &azkeys.ClientOptions{ClientOptions: s.ClientOptions()})
+	if err != nil {
+		t.Fatalf("strongroomtest: %v", err)
+	}
+	return client
+}
+
+// HSMOptions say how CreateHSM makes a managed HSM. The zero value is one that is activated with a security domain of its own.
+type HSMOptions struct {
+	NotActivated   bool     // leave the activation to the test: by a security domain's download or upload
+	DomainOf       string   // the managed HSM whose security domain it has; empty: a new one
+	Administrators []string // object ids, beside the server's administrator
+}
+
+// CreateHSM makes a managed HSM and returns its URL. Its administrators may do everything in it.
+func (s *Server) CreateHSM(t testing.TB, name string, opts HSMOptions) string {
+	t.Helper()
+	url, err := s.server.CreateHSM(context.Background(), server.NewHSM{
+		Name: name, NotActivated: opts.NotActivated, DomainOf: opts.DomainOf, Administrators: append(opts.Administrators, s.ObjectID),
+	})
+	if err != nil {
+		t.Fatalf("strongroomtest: %v", err)
+	}
+	return strings.TrimSuffix(url, "/")
+}
+
+// GiveHSMRole gives a principal (object id) one of a managed HSM's own roles (the id of its definition), at "/", "/keys" or
+// "/keys/<name>".
+func (s *Server) GiveHSMRole(t testing.TB, hsm, scope, role, principal string) {
+	t.Helper()
+	if err := s.server.GiveHSMRole(context.Background(), hsm, scope, role, principal); err != nil {
+		t.Fatalf("strongroomtest: %v", err)
+	}
+}
+
 // ManagedIdentity returns the two variables from which programs get tokens of the managed identity without a credential:
 // IDENTITY_ENDPOINT and IDENTITY_HEADER.
 func (s *Server) ManagedIdentity() (endpoint, header string) {
@@ -254,9 +303,20 @@ func (s *Server) CreateVault(t testing.TB, name string, administrators ...string
 // Token returns an access token for the vaults, straight from the token service.
 func (s *Server) Token(t testing.TB, clientID, secret string) string {
 	t.Helper()
+	return s.token(t, "vault", clientID, secret)
+}
+
+// HSMToken is Token for the managed HSMs.
+func (s *Server) HSMToken(t testing.TB, clientID, secret string) string {
+	t.Helper()
+	return s.token(t, "managedhsm", clientID, secret)
+}
+
+func (s *Server) token(t testing.TB, resource, clientID, secret string) string {
+	t.Helper()
 	resp, err := s.client.PostForm(s.Authority+"/"+s.TenantID+"/oauth2/v2.0/token", url.Values{
 		"grant_type": {"client_credentials"}, "client_id": {clientID}, "client_secret": {secret},
-		"scope": {"https://vault." + s.domain + ":" + s.port + "/.default"},
+		"scope": {"https://" + resource + "." + s.domain + ":" + s.port + "/.default"},
 	})
 	if err != nil {
 		t.Fatalf("strongroomtest: %v", err)

@@ -23,7 +23,9 @@ import (
 	"github.com/strongroom/strongroom/internal/keyvault"
 	"github.com/strongroom/strongroom/internal/managedhsm"
 	"github.com/strongroom/strongroom/internal/resource"
+	"github.com/strongroom/strongroom/internal/sdomain"
 	"github.com/strongroom/strongroom/internal/seal"
+	"github.com/strongroom/strongroom/internal/store"
 )
 
 // operator is who the audit log names for what comes through the administration socket. The file system has decided
@@ -185,6 +187,11 @@ func (s *Server) VaultURL(name string) string {
 	return "https://" + withPort(strings.ToLower(name)+"."+s.cfg.suffixes()[0], s.Port()) + "/"
 }
 
+// HSMURL is VaultURL for a managed HSM.
+func (s *Server) HSMURL(name string) string {
+	return "https://" + withPort(strings.ToLower(name)+"."+s.cfg.hsmSuffixes()[0], s.Port()) + "/"
+}
+
 func (s *Server) vaultOut(v *resource.Vault) admin.Vault {
 	if v == nil {
 		return admin.Vault{}
@@ -267,6 +274,63 @@ func (s *state) newVault(ctx context.Context, in NewVault) (*resource.Vault, err
 		p.RetentionDays = &in.RetentionDays
 	}
 	return s.resources.CreateVault(ctx, operator, resourceGroup, in.Name, p)
+}
+
+// A NewHSM is a managed HSM to be made by a test.
+type NewHSM struct {
+	Name           string
+	Administrators []string // object ids: they get Managed HSM Administrator, Crypto Officer and Crypto User when it is activated
+	NotActivated   bool     // leave that to the test
+	DomainOf       string   // the managed HSM whose security domain it shares; empty: a new one
+}
+
+// CreateHSM makes a managed HSM, unless there is one of that name, activates it and returns its URL. Nobody has a copy of its security domain before it is downloaded.
+func (s *Server) CreateHSM(ctx context.Context, in NewHSM) (string, error) {
+	_, created, err := s.resources.PutHSM(ctx, operator, resourceGroup, in.Name, resource.PutHSMParams{
+		Location: s.cfg.Region, SKUName: "Standard_B1", TenantID: s.directory.TenantID(), Administrators: in.Administrators,
+		RetentionDays: new(resource.MinRetentionDays),
+	})
+	if err != nil || in.NotActivated || !created {
+		return s.HSMURL(in.Name), err
+	}
+	fresh, err := sdomain.NewDomainKeys()
+	if err != nil {
+		return "", err
+	}
+	err = s.db.Update(ctx, func(tx store.Tx) error {
+		domain := fresh
+		if in.DomainOf != "" {
+			other, err := s.resources.LoadHSM(tx, in.DomainOf)
+			if err != nil {
+				return err
+			}
+			if domain, err = s.resources.Domain(tx, other); err != nil {
+				return err
+			}
+		}
+		v, err := s.resources.LoadHSM(tx, in.Name)
+		if err != nil {
+			return err
+		}
+		return s.resources.Activate(tx, v, domain)
+	})
+	if err != nil {
+		return "", err
+	}
+	for _, principal := range in.Administrators {
+		for _, role := range []string{authz.RoleHSMCryptoOfficer, authz.RoleHSMCryptoUser} {
+			if err := s.GiveHSMRole(ctx, in.Name, "/", role, principal); err != nil {
+				return "", err
+			}
+		}
+	}
+	return s.HSMURL(in.Name), nil
+}
+
+// GiveHSMRole gives a principal one of a managed HSM's own roles.
+func (s *Server) GiveHSMRole(ctx context.Context, hsm, scope, role, principal string) error {
+	_, err := s.resources.CreateLocalAssignment(ctx, operator, hsm, scope, uuid.NewString(), principal, role)
+	return err
 }
 
 // operated puts an operator's act on principals or keys on record, before and after.
