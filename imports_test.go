@@ -33,6 +33,7 @@ func allowedImports() map[string][]string {
 
 		// Public packages.
 		"administration": {"internal/challenge"},
+		"securitydomain": {"internal/challenge", "internal/sdomain"},
 		"strongroomtest": {"internal/admin", "internal/server"},
 
 		// Wiring: the only package that knows all others.

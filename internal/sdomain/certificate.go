@@ -145,6 +145,12 @@ func (c Certificate) X509() *x509.Certificate { return c.x509 }
 // Thumbprint is the SHA-256 of the certificate in base64url, by which files name it.
 func (c Certificate) Thumbprint() string { return thumbprint(c.x509) }
 
+// SHA256 is that of the certificate.
+func (c Certificate) SHA256() []byte {
+	sum := sha256.Sum256(c.x509.Raw)
+	return sum[:]
+}
+
 func thumbprint(c *x509.Certificate) string {
 	sum := sha256.Sum256(c.Raw)
 	return encodeBase64URL(sum[:])
