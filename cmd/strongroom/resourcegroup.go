@@ -111,7 +111,8 @@ func newGroupDelete() *cobra.Command {
 				return err
 			}
 			if !yes {
-				return usagef("the group %s and every right that was given at it go: give --yes if you want that", g.name)
+				return usagef("the group %s goes, with every right that was given at it, and the vaults and managed HSMs in it are soft-deleted: give --yes if "+
+					"you want that", g.name)
 			}
 			return g.do(cmd, func(ctx context.Context, m *manager) error {
 				a, err := m.send(ctx, http.MethodDelete, m.groupID(g.name), groupsVersion, "", nil)

@@ -55,7 +55,7 @@ var kinds = map[resource.Kind]answer{
 	resource.AuthorizationFailed:              {403, "AuthorizationFailed", "the caller may not"},
 	resource.VaultAlreadyExists:               {409, "VaultAlreadyExists", "the name is in use, in another group or by something that is soft-deleted"},
 	resource.ConflictError:                    {409, "ConflictError", "the resource is in another state than the request needs"},
-	resource.GroupNotEmpty:                    {409, "ResourceGroupNotEmpty", "there are vaults or managed HSMs in the group"},
+	resource.GroupNotEmpty:                    {409, "ResourceGroupNotEmpty", "something was made in the group while it was being deleted"},
 	resource.PurgeProtected:                   {409, "DeletedVaultPurge", "purge protection: only time purges it"},
 	resource.RoleAssignmentExists:             {409, "RoleAssignmentExists", "the principal has that role at that scope"},
 	resource.RoleAssignmentUpdateNotPermitted: {400, "RoleAssignmentUpdateNotPermitted", "role, principal and scope of an assignment do not change"},

@@ -221,7 +221,7 @@ func patchHSM(q *request) (response, error) {
 func deleteHSM(q *request) (response, error) {
 	// Where it was is in the answer, so it is looked at before it is gone. The deletion itself decides who may.
 	v, err := q.resources().GetHSM(q.ctx, q.actor(), q.params.group, q.params.name)
-	if resource.IsKind(err, resource.ResourceNotFound) {
+	if resource.IsKind(err, resource.ResourceNotFound) || resource.IsKind(err, resource.ResourceGroupNotFound) {
 		return deleted(false)
 	}
 	if err != nil {

@@ -25,7 +25,7 @@ const (
 	AuthorizationFailed                              // the caller may not
 	VaultAlreadyExists                               // the name is somebody else's
 	ConflictError                                    // it is in another state than the request needs
-	GroupNotEmpty                                    // there are vaults in the group
+	GroupNotEmpty                                    // something was made in the group while that was being deleted
 	PurgeProtected                                   // only time purges it
 	RoleAssignmentExists                             // the principal has that role there already
 	RoleAssignmentUpdateNotPermitted                 // what an assignment is about does not change

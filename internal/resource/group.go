@@ -226,20 +226,39 @@ func (s *Service) ListGroups(ctx context.Context, a Actor) ([]Group, error) {
 	return out, err
 }
 
-// DeleteGroup removes an empty group and what was assigned at it. Soft-deleted vaults do not keep it; to recover one, the
-// group must be there again.
+// DeleteGroup removes a group, soft-deletes the vaults and managed HSMs in it, and removes what was assigned at it and in it. The actor
+// must be allowed to delete each of them, too. To recover one, the group must be there again. Each is deleted in a transaction
+// of its own and on record by itself; if not all can be, the group stays with those that are left.
 func (s *Service) DeleteGroup(ctx context.Context, a Actor, name string) error {
 	scope, err := s.groupScope(name)
 	if err != nil {
 		return err
+	}
+	var content []*Vault
+	err = s.db.View(ctx, func(r store.Reader) error {
+		content, err = s.deletable(r, a, scope, name)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, v := range content {
+		if _, err := s.remove(ctx, a.asPart(), v.family, name, v.Name); err != nil {
+			return err
+		}
 	}
 	for more := true; more; {
 		err := s.changeGroup(ctx, a, "GroupDelete", deleteGroup, scope, name, func(tx store.Tx) error {
 			if _, err := loadGroup(tx, name); err != nil {
 				return err
 			}
-			if err := s.checkEmpty(tx, name); err != nil {
+			left, err := s.content(tx, name)
+			if err != nil {
 				return err
+			}
+			if len(left) > 0 {
+				return &Error{Kind: GroupNotEmpty, Message: "The " + left[0].family.word + " '" + left[0].Name + "' was made in the resource group '" +
+					bounded(name) + "' while that was being deleted. What was in it before is deleted. Try again to delete the rest."}
 			}
 			if more, err = s.dropAssignments(tx, scope); err != nil || more {
 				return err
@@ -253,22 +272,38 @@ func (s *Service) DeleteGroup(ctx context.Context, a Actor, name string) error {
 	return nil
 }
 
-// checkEmpty refuses a group with live vaults or managed HSMs in it.
-func (s *Service) checkEmpty(r store.Reader, group string) error {
+// deletable returns the live vaults and managed HSMs in a group that the actor may delete with all of them, or the refusal.
+func (s *Service) deletable(r store.Reader, a Actor, scope authz.Scope, name string) ([]*Vault, error) {
+	if err := s.authorize(r, a, deleteGroup, scope); err != nil {
+		return nil, err
+	}
+	if _, err := loadGroup(r, name); err != nil {
+		return nil, err
+	}
+	all, err := s.content(r, name)
+	for _, v := range all {
+		if err == nil {
+			err = s.authorize(r, a, v.family.delete, v.Scope())
+		}
+	}
+	return all, err
+}
+
+// content returns the live vaults and managed HSMs in a group.
+func (s *Service) content(r store.Reader, group string) (out []*Vault, err error) {
 	for _, f := range []*family{&vaultFamily, &hsmFamily} {
 		for e, err := range r.Scan(f.prefix, store.PrefixEnd(f.prefix)) {
 			if err != nil {
-				return err
+				return nil, err
 			}
 			v, err := f.decode(e.Value)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			if v.Deleted == 0 && strings.EqualFold(v.ResourceGroup, group) {
-				return &Error{Kind: GroupNotEmpty, Message: "The resource group '" + bounded(group) + "' is not empty: the " + f.word + " '" +
-					v.Name + "' is in it. Delete that first."}
+				out = append(out, v)
 			}
 		}
 	}
-	return nil
+	return out, nil
 }

@@ -66,6 +66,82 @@ func TestGroups(t *testing.T) {
 	b.consistent(t)
 }
 
+// TestDeleteGroup deletes a group with what is in it, and recovers that.
+func TestDeleteGroup(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	scope := b.scope(t, "/resourceGroups/g")
+	b.vault(t, "plain")
+	kept := b.vault(t, "kept", func(p *PutVaultParams) { p.PurgeProtection = new(true) })
+	_, _, err := b.PutHSM(ctx, owner, "g", "pool", PutHSMParams{Location: "local", SKUName: "Standard_B1", Administrators: []string{ownerID}})
+	must(t, err)
+	_, _, err = b.PutGroup(ctx, owner, Group{Name: "h", Location: "local"})
+	must(t, err)
+	_, _, err = b.PutVault(ctx, owner, "h", "other", PutVaultParams{Location: "local"})
+	must(t, err)
+
+	// Whoever may not delete all that is in it deletes nothing of it.
+	role, _, err := b.PutRoleDefinition(ctx, owner, b.SubscriptionScope(), guid(), authz.RoleDefinition{
+		Name: "Groups and vaults", AssignableScopes: []string{b.SubscriptionScope().String()},
+		Permissions: []authz.PermissionSet{{Actions: []string{"Microsoft.Resources/*", "Microsoft.KeyVault/vaults/*"}}},
+	})
+	must(t, err)
+	b.assign(t, scope, role.ID, otherID)
+	before := b.keys(t, "")
+	wantKind(t, b.DeleteGroup(ctx, nobody, "g"), AuthorizationFailed)
+	if !slices.Equal(before, b.keys(t, "")) || len(b.lines(t, "VaultDelete")) != 0 {
+		t.Error("something was deleted")
+	}
+
+	must(t, b.DeleteGroup(ctx, owner, "g"))
+	if _, err := b.GetVault(ctx, owner, "h", "other"); err != nil {
+		t.Errorf("the vault of another group: %v", err)
+	}
+	for _, name := range []string{"plain", "kept"} {
+		if _, err := b.GetDeletedVault(ctx, owner, "local", name); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := b.GetDeletedHSM(ctx, owner, "local", "pool"); err != nil {
+		t.Error(err)
+	}
+	if got := b.keys(t, assignmentPrefix); len(got) != 1 {
+		t.Errorf("assignments left: %q", got)
+	}
+	// Each is on record by itself, before and after; the outcome of the group is its request's.
+	for operation, want := range map[string]int{"VaultDelete": 4, "ManagedHsmDelete": 2, "GroupDelete": 1} {
+		lines := b.lines(t, operation)
+		if len(lines) != want || want > 1 && lines[1].ResultType != "Success" {
+			t.Errorf("%s: %+v", operation, lines)
+		}
+	}
+	if last := b.lines(t, "VaultDelete")[0]; last.ResourceID != kept.Resource() {
+		t.Errorf("on record is %s", last.ResourceID)
+	}
+
+	wantKind(t, b.DeleteGroup(ctx, owner, "g"), ResourceGroupNotFound)
+	_, _, err = b.PutGroup(ctx, owner, Group{Name: "g", Location: "local"})
+	must(t, err)
+	back, _, err := b.PutVault(ctx, owner, "g", "kept", PutVaultParams{Recover: true})
+	if err != nil || back.ID != kept.ID {
+		t.Errorf("recovered: %+v, %v", back, err)
+	}
+	b.consistent(t)
+}
+
+// TestDeleteGroupMeanwhile makes a vault in a group that is being deleted: the group stays, and the vault.
+func TestDeleteGroupMeanwhile(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	slow := b.hooked(t, func() { b.vault(t, "late") })
+	wantKind(t, slow.DeleteGroup(ctx, owner, "g"), GroupNotEmpty)
+	if _, err := b.GetVault(ctx, owner, "g", "late"); err != nil {
+		t.Error(err)
+	}
+	must(t, slow.DeleteGroup(ctx, owner, "g"))
+	b.consistent(t)
+}
+
 func TestHSMs(t *testing.T) {
 	t.Parallel()
 	b, ctx := newBench(t), t.Context()

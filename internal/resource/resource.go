@@ -149,6 +149,15 @@ type Actor struct {
 	// Note, if not nil, is told under which operation, and with which detail, a change is put on record, so that whoever
 	// answers a request can give its outcome the same. It is called before the change is authorised.
 	Note func(operation, detail string)
+
+	// part says that what is done is a part of something larger, which is what the outcome of the request tells of.
+	part bool
+}
+
+// asPart is the actor in what is recorded by itself, because the outcome of the request is that of something larger.
+func (a Actor) asPart() Actor {
+	a.Note, a.part = nil, true
+	return a
 }
 
 func (a Actor) subject() authz.Subject {
@@ -283,12 +292,14 @@ func (s *Service) change(ctx context.Context, a Actor, d deed, may func(store.Re
 		ID:            d.id,
 		Detail:        d.detail,
 	}
-	if a.Operator != "" {
-		rec.UPN = a.Operator
-		return s.Recorded(ctx, rec, act)
-	}
 	if a.Caller != nil {
 		rec.ObjectID, rec.UPN, rec.AppID = a.Caller.ObjectID, a.Caller.UPN, a.Caller.AppID
+	}
+	if a.Operator != "" {
+		rec.UPN = a.Operator
+	}
+	if a.Operator != "" || a.part {
+		return s.Recorded(ctx, rec, act)
 	}
 	if err := s.cfg.Audit.Write(ctx, &rec); err != nil {
 		return err

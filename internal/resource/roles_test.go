@@ -39,7 +39,7 @@ func (b *bench) acts(ctx context.Context, who Actor) map[string]func() error {
 		"deleted purge": func() error { return notProtected(b.PurgeVault(ctx, who, "local", "gone")) },
 		"group read":    func() error { return get(b.GetGroup(ctx, who, "g")) },
 		"group write":   func() error { return get(b.UpdateGroupTags(ctx, who, "g", nil)) },
-		"group delete":  func() error { return notEmpty(b.DeleteGroup(ctx, who, "g")) },
+		"group delete":  func() error { return b.undone(func() error { return b.DeleteGroup(ctx, who, "g") }) },
 		"hsm read":      func() error { return missing(get(b.GetHSM(ctx, who, "g", "pool"))) },
 		"hsm write":     func() error { return missing(get(b.PatchHSM(ctx, who, "g", "pool", PatchHSMParams{}))) },
 		"roles read":    func() error { return get(b.ListRoleDefinitions(ctx, who, v, RoleFilter{})) },
@@ -56,6 +56,40 @@ func (b *bench) acts(ctx context.Context, who Actor) map[string]func() error {
 		},
 		"name": func() error { return get(b.CheckName(ctx, who, "free", false)) },
 	}
+}
+
+// undone puts everything back as it was before an act.
+func (b *bench) undone(act func() error) error {
+	before := make(map[string][]byte)
+	collect := func(r store.Reader) error {
+		clear(before)
+		for e, err := range r.Scan("", "") {
+			if err != nil {
+				return err
+			}
+			before[e.Key] = e.Value
+		}
+		return nil
+	}
+	if err := errors.Join(b.db.View(context.Background(), collect), act()); err != nil {
+		return err
+	}
+	return b.db.Update(context.Background(), func(tx store.Tx) error {
+		for e, err := range tx.Scan("", "") {
+			if _, there := before[e.Key]; err == nil && !there {
+				err = tx.Delete(e.Key)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		for key, value := range before {
+			if err := tx.Put(key, value); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // turn changes the model of the vault and changes it back.
@@ -86,7 +120,6 @@ func but(err error, kind Kind) error {
 }
 
 func notProtected(err error) error { return but(err, PurgeProtected) }
-func notEmpty(err error) error     { return but(err, GroupNotEmpty) }
 func missing(err error) error      { return but(err, ResourceNotFound) }
 
 // newFullBench has what acts needs.

@@ -397,6 +397,9 @@ func (s *Service) patch(ctx context.Context, a Actor, f *family, group, name str
 func (s *Service) liveIn(r store.Reader, f *family, group, name string) (*Vault, error) {
 	v, err := s.load(r, f, name)
 	if errors.Is(err, ErrVaultNotFound) || err == nil && (v.Deleted != 0 || !strings.EqualFold(v.ResourceGroup, group)) {
+		if _, err := loadGroup(r, group); err != nil {
+			return nil, err
+		}
 		return nil, noResource(f, group, name)
 	}
 	return v, err
@@ -494,7 +497,7 @@ func (s *Service) remove(ctx context.Context, a Actor, f *family, group, name st
 	err = s.changeVault(ctx, a, f, f.remove, f.delete, scope, group, name, "", func(tx store.Tx) error {
 		old, err := s.liveIn(tx, f, group, name)
 		if existed = err == nil; !existed {
-			if IsKind(err, ResourceNotFound) {
+			if IsKind(err, ResourceNotFound) || IsKind(err, ResourceGroupNotFound) {
 				return nil
 			}
 			return err

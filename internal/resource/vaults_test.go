@@ -104,7 +104,6 @@ func TestVaultLife(t *testing.T) {
 	}
 	_, _, err = b.PutVault(ctx, owner, "g", "vault", PutVaultParams{Recover: true})
 	wantKind(t, err, ConflictError)
-	wantKind(t, b.DeleteGroup(ctx, owner, "g"), GroupNotEmpty)
 	wantKind(t, b.PurgeVault(ctx, owner, "local", "vault"), SoftDeletedVaultDoesNotExist)
 
 	existed, err = b.DeleteVault(ctx, owner, "g", "vaulT")
@@ -132,6 +131,13 @@ func TestVaultLife(t *testing.T) {
 	must(t, b.DeleteGroup(ctx, owner, "g"))
 	_, _, err = b.PutVault(ctx, owner, "g", "vault", PutVaultParams{Recover: true})
 	wantKind(t, err, ResourceGroupNotFound)
+	_, err = b.GetVault(ctx, owner, "g", "vault")
+	wantKind(t, err, ResourceGroupNotFound)
+	_, err = b.PatchVault(ctx, owner, "g", "vault", PatchVaultParams{})
+	wantKind(t, err, ResourceGroupNotFound)
+	if existed, err := b.DeleteVault(ctx, owner, "g", "vault"); existed || err != nil {
+		t.Errorf("deleted in a group that is not there: %v, %v", existed, err)
+	}
 	_, _, err = b.PutGroup(ctx, owner, Group{Name: "G", Location: "local"})
 	must(t, err)
 	back, created, err := b.PutVault(ctx, owner, "g", "vault", PutVaultParams{Recover: true})
