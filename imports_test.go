@@ -45,7 +45,10 @@ func allowedImports() map[string][]string {
 		"internal/admin": {},
 
 		// Who asks: each speaks one wire. wire tells errors of the store from others; api audits what never reaches keyvault.
-		"internal/api": {"internal/admission", "internal/audit", "internal/identity", "internal/keyvault", "internal/managedhsm", "internal/sdomain", "internal/wire"},
+		"internal/api": {
+			"internal/admission", "internal/audit", "internal/authz", "internal/identity", "internal/keyvault", "internal/managedhsm",
+			"internal/resource", "internal/sdomain", "internal/wire",
+		},
 		"internal/arm": {
 			"internal/admission", "internal/audit", "internal/authz", "internal/identity", "internal/keyvault", "internal/resource",
 			"internal/wire",

@@ -1,6 +1,6 @@
 // Package api is the data plane's wire: the part of Azure Key Vault's REST API that the host of a vault, or of a managed HSM, answers. It knows
 // routes, JSON shapes, api-versions, paging, the challenge and how a refusal looks, and decides nothing: who may do what,
-// and what happens, is internal/keyvault's.
+// and what happens, is internal/keyvault's, or internal/resource's for the roles and settings of a managed HSM itself.
 //
 // It follows Azure's OpenAPI files up to version 2026-04-01 and what the real service was seen to answer. Requests are
 // routed on the raw path by one table (routes.go), because clients send paths that http.ServeMux would clean or redirect.
@@ -24,6 +24,7 @@ import (
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
 	"github.com/strongroom/strongroom/internal/managedhsm"
+	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/wire"
 )
 
@@ -35,9 +36,10 @@ const unrecognized = "Unrecognized"
 
 // Config is what a Handler needs. All fields but Logger are required.
 type Config struct {
-	Service  *keyvault.Service
-	HSMs     *managedhsm.Service
-	Verifier *identity.Verifier
+	Service   *keyvault.Service
+	HSMs      *managedhsm.Service
+	Resources *resource.Service // has the managed HSMs' own roles and settings
+	Verifier  *identity.Verifier
 
 	// OtherPlane are the audiences of the management plane, which open no vault even if an outside issuer is trusted for both.
 	// Nil is none. VaultAudiences open no managed HSM, HSMAudiences no vault.
@@ -354,7 +356,10 @@ func (q *request) answer(resp response, err error) {
 
 // objectURL is the URL of the object that the path names, for the record.
 func (q *request) objectURL() string {
-	if q.params.name == "" {
+	switch {
+	case q.params.id != "":
+		return q.localURL()
+	case q.params.name == "":
 		return ""
 	}
 	return q.url(q.route.collection(), q.params.name, q.params.version)

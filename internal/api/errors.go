@@ -9,6 +9,7 @@ import (
 	"github.com/strongroom/strongroom/internal/audit"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/wire"
 )
 
@@ -58,6 +59,25 @@ var kinds = map[keyvault.Kind]wireError{
 	keyvault.HSMRestoring:          {status: http.StatusConflict, code: "Conflict"},
 }
 
+// localKinds is the same for refusals about the roles and settings of a managed HSM itself.
+var localKinds = map[resource.Kind]wireError{
+	resource.BadRequest:                       {status: http.StatusBadRequest, code: "BadParameter"},
+	resource.InvalidProperty:                  {status: http.StatusBadRequest, code: "BadParameter"},
+	resource.BuiltInRole:                      {status: http.StatusBadRequest, code: "BadParameter"},
+	resource.LimitExceeded:                    {status: http.StatusBadRequest, code: "BadParameter"},
+	resource.RoleAssignmentExists:             {status: http.StatusBadRequest, code: "RoleAssignmentExists"},
+	resource.HSMNotFound:                      {status: http.StatusNotFound, code: "VaultNotFound"},
+	resource.RoleAssignmentNotFound:           {status: http.StatusNotFound, code: "RoleAssignmentNotFound"},
+	resource.RoleDefinitionDoesNotExist:       {status: http.StatusNotFound, code: "RoleDefinitionNotFound"},
+	resource.SettingNotFound:                  {status: http.StatusNotFound, code: "SettingNotFound"},
+	resource.RoleDefinitionWithSameNameExists: {status: http.StatusConflict, code: "Conflict"},
+	resource.RoleDefinitionHasAssignments:     {status: http.StatusConflict, code: "Conflict"},
+	resource.ConflictError:                    {status: http.StatusConflict, code: "Conflict"},
+	resource.LocalAccessDenied:                {status: http.StatusForbidden, code: "AccessDenied"},
+	resource.HSMNotActivated:                  {status: http.StatusForbidden, code: "Forbidden", inner: "HsmNotActivated"},
+	resource.HSMRestoring:                     {status: http.StatusConflict, code: "Conflict"},
+}
+
 // objectWords are the kinds of objects as codes spell them: SecretNotFound, SecretDisabled, SecretManagedByKeyVault.
 var objectWords = map[keyvault.ObjectKind]string{keyvault.SecretKind: "Secret", keyvault.KeyKind: "Key"}
 
@@ -67,6 +87,7 @@ func onWire(err error) *wireError {
 		answer  *wireError
 		request *wire.Error
 		refused *keyvault.Error
+		local   *resource.Error
 		token   *identity.TokenError
 		method  *methodError
 	)
@@ -92,6 +113,13 @@ func onWire(err error) *wireError {
 			e.inner = word + e.inner
 		}
 		e.message = refused.Message
+		return &e
+	case errors.As(err, &local):
+		e, ok := localKinds[local.Kind]
+		if !ok {
+			return errInternal
+		}
+		e.message = local.Message
 		return &e
 	case errors.As(err, &token):
 		return &wireError{http.StatusUnauthorized, "Unauthorized", "", token.Error()}
@@ -205,6 +233,19 @@ func Refusals() []Refusal {
 			e := onWire(&keyvault.Error{Kind: w.kind, Object: object})
 			out = append(out, Refusal{e.status, e.code, e.inner, w.text})
 		}
+	}
+	for _, w := range []struct {
+		kind resource.Kind
+		text string
+	}{
+		{resource.RoleAssignmentExists, "the principal has that role of the managed HSM at that scope"},
+		{resource.RoleAssignmentNotFound, "no such role assignment of the managed HSM, or none that the caller may see"},
+		{resource.RoleDefinitionDoesNotExist, "no such role of the managed HSM"},
+		{resource.SettingNotFound, "no such setting of the managed HSM"},
+		{resource.ConflictError, "a role that is assigned, a name that is in use, or a change after which nobody could assign roles"},
+	} {
+		e := onWire(&resource.Error{Kind: w.kind})
+		out = append(out, Refusal{e.status, e.code, e.inner, w.text})
 	}
 	return append(out,
 		Refusal{http.StatusNotFound, "ResourceNotFound", "", "no such path"},

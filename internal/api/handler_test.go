@@ -35,6 +35,7 @@ type testHandler struct {
 	token     string
 	caller    *identity.Caller
 	host      string
+	principal func(name string) (token, objectID string) // makes another one
 }
 
 // newHandler returns a handler with one vault, named "test", or of that tier one managed HSM.
@@ -74,31 +75,35 @@ func newHandlerOn(tb testing.TB, tier resource.Tier, provider hsm.Provider) *tes
 	h.service = keyvault.New(keyvault.Config{DB: db, Audit: log, Resources: h.resources, HSM: provider})
 	authority, err := identity.NewAuthority(ctx, directory, identity.AuthorityConfig{LoginHost: "login.localhost"})
 	must(err)
-	app, err := directory.CreateApplication(ctx, identity.NewApplication{DisplayName: "test", Kind: identity.KindApplication})
-	must(err)
-	token, err := authority.IssueToken(ctx, identity.TokenRequest{
-		Application: app, Audience: "https://vault.localhost", Host: "login.localhost", Version: 2, Proof: identity.ProofSecret,
-	})
-	must(err)
+	h.principal = func(name string) (token, objectID string) {
+		app, err := directory.CreateApplication(ctx, identity.NewApplication{DisplayName: name, Kind: identity.KindApplication})
+		must(err)
+		issued, err := authority.IssueToken(ctx, identity.TokenRequest{
+			Application: app, Audience: "https://vault.localhost", Host: "login.localhost", Version: 2, Proof: identity.ProofSecret,
+		})
+		must(err)
+		return issued.Text.Reveal(), app.ObjectID
+	}
+	token, objectID := h.principal("test")
 	verifier, err := identity.NewVerifier(identity.VerifierConfig{
 		Authority: authority, Audiences: identity.NewAudiences([]string{"vault.localhost", "managedhsm.localhost"}, nil),
 	})
 	must(err)
-	h.token = token.Text.Reveal()
+	h.token = token
 	h.caller, err = verifier.Verify(ctx, h.token)
 	must(err)
 	if tier == resource.ManagedHSM {
 		h.host = "test.managedhsm.localhost"
-		must(h.makeHSM(ctx, db, directory.TenantID(), app.ObjectID))
+		must(h.makeHSM(ctx, db, directory.TenantID(), objectID))
 	} else {
 		h.host = "test.vault.localhost"
 		_, err = h.resources.CreateVault(ctx, resource.Actor{Operator: "test"}, "g", "test", resource.PutVaultParams{
-			Location: "here", Tier: tier, RetentionDays: new(7), Administrators: []string{app.ObjectID},
+			Location: "here", Tier: tier, RetentionDays: new(7), Administrators: []string{objectID},
 		})
 		must(err)
 	}
 	h.Handler = api.New(api.Config{
-		Service: h.service, Verifier: verifier, Suffixes: []string{"vault.localhost"}, HSMSuffixes: []string{"managedhsm.localhost"},
+		Service: h.service, Resources: h.resources, Verifier: verifier, Suffixes: []string{"vault.localhost"}, HSMSuffixes: []string{"managedhsm.localhost"},
 		Authority: func(string) string { return "https://login.localhost/tenant" }, Region: "here",
 		Observe:     func(context.Context, *wire.Outcome) error { return nil },
 		MaxInFlight: 100, Logger: slog.New(slog.DiscardHandler), Now: time.Now,

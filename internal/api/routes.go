@@ -15,7 +15,7 @@ import (
 type route struct {
 	Operation keyvault.Operation
 	Method    string
-	Pattern   string // literals in lower case; {name} and {version} take a segment
+	Pattern   string // literals in lower case; {name}, {version} and {id} take a segment
 	Success   int
 	MaxBody   int64 // 0: the body is not read
 	Asks      bool  // changes nothing, although its method is POST
@@ -78,7 +78,7 @@ const (
 )
 
 // table is the data plane. docs/wire.md is generated from it.
-var table = newTable([]route{
+var table = newTable(slices.Concat([]route{
 	{Operation: keyvault.SecretSet, Method: "PUT", Pattern: "/secrets/{name}", Success: 200, Family: vaults, MaxBody: maxSecret, handle: setSecret},
 	{Operation: keyvault.SecretGet, Method: "GET", Pattern: "/secrets/{name}/{version}", Success: 200, Family: vaults, handle: getSecret},
 	{Operation: keyvault.SecretGet, Method: "GET", Pattern: "/secrets/{name}", Success: 200, Family: vaults, handle: getSecret},
@@ -137,7 +137,7 @@ var table = newTable([]route{
 	{Operation: managedhsm.GetTransferKey, Method: "GET", Pattern: "/securitydomain/upload", Success: 200, Family: hsms, handle: getTransferKey},
 	{Operation: managedhsm.Upload, Method: "POST", Pattern: "/securitydomain/upload", Success: 202, Family: hsms, MaxBody: maxDomain, handle: uploadSecurityDomain},
 	{Operation: managedhsm.UploadStatus, Method: "GET", Pattern: "/securitydomain/upload/pending", Success: 200, Family: hsms, handle: securityDomainStatus(uploadPending)},
-})
+}, localRoutes(), settingRoutes()))
 
 // A shape is what a path has without looking into its segments. candidates has the rows of each, the more literal ones
 // first: a request is compared with a few rows only, however long the table is.
@@ -195,10 +195,10 @@ func Routes() []RouteDoc {
 }
 
 // params are the variable segments of a path, percent-decoded.
-type params struct{ name, version string }
+type params struct{ name, version, id string }
 
 // maxSegments is more than the longest path of the API has. A longer path is not looked at further: it matches nothing.
-const maxSegments = 8
+const maxSegments = 12
 
 // match finds the route of a raw path. Several slashes in front count as one, and one at the end is an empty last
 // segment, which clients send for "no version".
@@ -214,6 +214,7 @@ func match(method, escapedPath string) (*route, params, error) {
 		}
 		segments = append(segments, decoded)
 	}
+	segments = inScope(segments)
 	if rt, p := find(method, segments); rt != nil {
 		return rt, p, nil
 	}
@@ -269,6 +270,8 @@ func (rt *route) matches(segments []string) (params, bool) {
 			p.name = segments[i]
 		case "{version}":
 			p.version = segments[i]
+		case "{id}":
+			p.id = segments[i]
 		default:
 			if !strings.EqualFold(want, segments[i]) {
 				return p, false

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/strongroom/strongroom/internal/authz"
 	"github.com/strongroom/strongroom/internal/record"
 	"github.com/strongroom/strongroom/internal/store"
@@ -178,7 +180,7 @@ func (s *Service) GetLocalDefinition(ctx context.Context, a Actor, hsm, scope, i
 // PutLocalDefinition makes or changes the custom role with that id. Roles belong to the managed HSM as a whole, and so does the
 // right to write them.
 func (s *Service) PutLocalDefinition(ctx context.Context, a Actor, hsm, id string, def authz.RoleDefinition) (out *RoleDefinition, err error) {
-	guid, ok := parseGUID(id)
+	guid, ok := someGUID(id)
 	if !ok {
 		return nil, &Error{Kind: BadRequest, Message: "Role definition name must be a GUID"}
 	}
@@ -328,15 +330,15 @@ func (h *hsmView) findAssignment(op LocalOperation, id string) (*LocalAssignment
 // CreateLocalAssignment gives a role to a principal or a group, at a scope. Who may do that may give any role, also one whose
 // rights he does not have: so it is in Azure, where a Policy Administrator does nothing else.
 func (s *Service) CreateLocalAssignment(ctx context.Context, a Actor, hsm, scope, id, principal, role string) (out *LocalAssignment, err error) {
-	guid, ok := parseGUID(id)
+	guid, ok := someGUID(id)
 	if !ok {
 		return nil, &Error{Kind: BadRequest, Message: "Role assignment name must be a GUID"}
 	}
 	next := LocalAssignment{ID: guid, Scope: spelledScope(scope)}
-	if next.PrincipalID, ok = parseGUID(principal); !ok {
+	if next.PrincipalID, ok = someGUID(principal); !ok {
 		return nil, invalidProperty("principalId", "The principal id '%s' is no object id, which is a GUID.", bounded(principal))
 	}
-	if next.RoleID, ok = parseGUID(role); !ok {
+	if next.RoleID, ok = someGUID(role); !ok {
 		return nil, invalidProperty("roleDefinitionId", "The role definition id '%s' is no GUID.", bounded(role))
 	}
 	check := func(h *hsmView) (string, error) {
@@ -479,6 +481,12 @@ func (a *LocalAssignment) record() localAssignmentRecord {
 // detail tells whom the assignment gives what.
 func (a *LocalAssignment) detail() string {
 	return fmt.Sprintf("principal %s role %s scope %s", a.PrincipalID, a.RoleID, bounded(a.Scope))
+}
+
+// someGUID is parseGUID without the id of nobody, which stands for nothing in a decision.
+func someGUID(text string) (string, bool) {
+	guid, ok := parseGUID(text)
+	return guid, ok && guid != uuid.Nil.String()
 }
 
 func noLocalDefinition() error {

@@ -141,6 +141,7 @@ func TestLocalAssignments(t *testing.T) {
 		"no GUID":          {create("/", "x", otherID, authz.RoleHSMCryptoUser), BadRequest},
 		"braces":           {create("/", "{"+guid()+"}", otherID, authz.RoleHSMCryptoUser), BadRequest},
 		"no principal":     {create("/", guid(), "", authz.RoleHSMCryptoUser), InvalidProperty},
+		"nobody":           {create("/", guid(), "00000000-0000-0000-0000-000000000000", authz.RoleHSMCryptoUser), InvalidProperty},
 		"no role":          {create("/", guid(), otherID, ""), InvalidProperty},
 		"unknown role":     {create("/", guid(), otherID, guid()), RoleDefinitionDoesNotExist},
 		"a role of vaults": {create("/", guid(), otherID, authz.RoleOwner), RoleDefinitionDoesNotExist},

@@ -74,6 +74,7 @@ func Open(ctx context.Context, cfg *Config, opts Options) (_ *Server, err error)
 	s.api = api.New(api.Config{
 		Service:        s.vaults,
 		HSMs:           s.hsms,
+		Resources:      s.resources,
 		Verifier:       s.verifier,
 		OtherPlane:     s.managementAudiences(),
 		VaultAudiences: identity.NewAudiences(cfg.suffixes(), vaultAudiences),
