@@ -26,6 +26,7 @@ func languages(t *testing.T) []language {
 		{"go", goClient("TestCredential")},
 		{"python", pythonClient(t, "test_credential.py")},
 		{"node", nodeClient("credential.test.js")},
+		{"java", javaClient(t, "Credential")},
 	}
 }
 
@@ -36,15 +37,21 @@ type suite struct {
 	program  []string
 }
 
-// suites are the programs of a kind, such as "secrets" or "keys": one for each official client. Python has two.
+// suites are the programs of a kind, such as "secrets" or "keys": one for each official client that we run. Python has two, and
+// Java none for releases.
 func suites(t *testing.T, kind string) []suite {
 	t.Helper()
-	return []suite{
-		{"go", "go", goClient("Test" + strings.ToUpper(kind[:1]) + kind[1:])},
+	title := strings.ToUpper(kind[:1]) + kind[1:]
+	all := []suite{
+		{"go", "go", goClient("Test" + title)},
 		{"python", "python", pythonClient(t, "test_"+kind+".py")},
 		{"python-async", "python", pythonClient(t, "test_"+kind+"_async.py")},
 		{"node", "node", nodeClient(kind + ".test.js")},
 	}
+	if _, err := os.Stat(filepath.Join("clients/java", title+".java")); err == nil {
+		all = append(all, suite{"java", "java", javaClient(t, title)})
+	}
+	return all
 }
 
 func goClient(test string) []string {
@@ -58,6 +65,15 @@ func pythonClient(t *testing.T, script string) []string {
 		t.Fatal(err)
 	}
 	return []string{filepath.Join(root, ".tools/python/bin/python"), filepath.Join(root, "e2e/clients/python", script)}
+}
+
+func javaClient(t *testing.T, class string) []string {
+	t.Helper()
+	packages, err := javaPackages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{"java", "-cp", packages + ":" + program(javaFolder), class}
 }
 
 func nodeClient(script string) []string {
@@ -201,8 +217,8 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-// untrusted is what the clients say then: Go, Python, JavaScript.
-const untrusted = `certificate signed by unknown authority|CERTIFICATE_VERIFY_FAILED|SELF_SIGNED_CERT_IN_CHAIN`
+// untrusted is what the clients say then: Go, Python, JavaScript, Java.
+const untrusted = `certificate signed by unknown authority|CERTIFICATE_VERIFY_FAILED|SELF_SIGNED_CERT_IN_CHAIN|PKIX path building failed`
 
 // TestUntrustedAuthority: a client that was not told of the server's authority refuses to talk to it. So the
 // verification of certificates is on in all others.
@@ -214,7 +230,7 @@ func TestUntrustedAuthority(t *testing.T) {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
 			set := map[string]string{"E2E_VAULT": s.url("demo"), "E2E_CREDENTIAL": "EnvironmentCredential", "E2E_SECRET_NAME": "never"}
-			for _, name := range []string{"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"} {
+			for _, name := range []string{"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "JAVA_TOOL_OPTIONS"} {
 				set[name] = os.Getenv(name)
 			}
 			out, err := clientRun{server: s, language: l.name, credential: "secret", set: set, program: l.credential}.output(t)

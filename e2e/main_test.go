@@ -53,6 +53,7 @@ const (
 	strongroomProgram = "strongroom"
 	goClientProgram   = "goclient"
 	nodeFolder        = "node"
+	javaFolder        = "java"
 )
 
 func prepare(dir string) error {
@@ -60,6 +61,7 @@ func prepare(dir string) error {
 		"clients/python/requirements.txt":    "python",
 		"clients/python/requirements-az.txt": "az",
 		"clients/node/package-lock.json":     "node",
+		"clients/java/dependencies.sha256":   "java",
 	} {
 		if err := checkTool(tool, lock); err != nil {
 			return err
@@ -72,6 +74,9 @@ func prepare(dir string) error {
 		return err
 	}
 	if err := placeNodePrograms(filepath.Join(dir, nodeFolder)); err != nil {
+		return err
+	}
+	if err := compileJava(filepath.Join(dir, javaFolder)); err != nil {
 		return err
 	}
 	hosts := []byte("127.0.0.1 localhost\n::1 localhost\n")
@@ -88,6 +93,28 @@ func placeNodePrograms(dir string) error {
 		return err
 	}
 	return os.Symlink(packages, filepath.Join(dir, "node_modules"))
+}
+
+// javaPackages are the installed clients for Java, as a class path.
+func javaPackages() (string, error) {
+	dir, err := filepath.Abs("../.tools/java/lib")
+	return filepath.Join(dir, "*"), err
+}
+
+func compileJava(dir string) error {
+	packages, err := javaPackages()
+	if err != nil {
+		return err
+	}
+	sources, err := filepath.Glob("clients/java/*.java")
+	if err != nil {
+		return err
+	}
+	out, err := exec.Command("javac", append([]string{"-Xlint:all", "-Werror", "-cp", packages, "-d", dir}, sources...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("javac: %w\n%s", err, out)
+	}
+	return nil
 }
 
 func goCommand(dir string, args ...string) error {

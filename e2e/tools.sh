@@ -70,6 +70,25 @@ node_clients() {
 	sum "$lock" >"$tools/node/stamp"
 }
 
+# Maven keeps what it has fetched in .tools too, so that a second run with another lock file fetches only what is new.
+java_clients() {
+	local lock=$clients/java/dependencies.sha256
+	if fresh java "$lock"; then return; fi
+	need "a JDK of Java 17 or newer" "javac -version 2>&1 | grep -E 'javac (1[7-9]|[2-9][0-9])'" default-jdk-headless
+	need Maven 'mvn --version' maven
+	rm -rf "$tools/java"
+	mkdir -p "$tools/java"
+	cp "$clients/java/pom.xml" "$tools/java/"
+	mvn --quiet --batch-mode -Dstyle.color=never --file "$tools/java/pom.xml" "-Dmaven.repo.local=$tools/maven" \
+		org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
+		-DoutputDirectory="$tools/java/lib" -DincludeScope=runtime </dev/null
+	(cd "$tools/java/lib" && sha256sum --check --quiet --strict "$lock" && [ "$(ls | wc -l)" = "$(wc -l <"$lock")" ]) || {
+		echo "tools: the Java clients are not those of $lock" >&2
+		exit 1
+	}
+	sum "$lock" >"$tools/java/stamp"
+}
+
 mkdir -p "$tools"
 need make 'command -v make' make
 need "a C compiler, for Go's race detector," 'command -v "${CC:-gcc}"' gcc libc6-dev
@@ -78,4 +97,5 @@ az_installation=
 az_client
 python_clients
 node_clients
+java_clients
 if [ -n "$az_installation" ]; then wait "$az_installation"; fi

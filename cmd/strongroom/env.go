@@ -296,9 +296,9 @@ func (e *envCommand) credentialVariables(dir string, status *admin.Status) ([]va
 	region := variable{name: "AZURE_REGIONAL_AUTHORITY_NAME", unset: true}
 	tenant := c.TenantID
 	switch e.program {
-	case "go":
+	case "go", "java":
 		region = variable{name: region.name, value: regionLabel}
-	case "python", "node", "java":
+	case "python", "node":
 		tenant = "adfs"
 	}
 	return append(vars,
