@@ -369,3 +369,22 @@ func TestReachable(t *testing.T) {
 	}
 	wantKind(t, b.Reachable(ctx, "vault", inside), ForbiddenByConnection)
 }
+
+// TestBadNameByRole: rights are at scopes, and a name that is none makes no scope. Who may act in the whole vault is told that the name
+// is wrong, and nobody else.
+func TestBadNameByRole(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.roled(t, "roled")
+	vault := "/resourceGroups/g/providers/Microsoft.KeyVault/vaults/roled"
+	b.assign(t, vault, authz.RoleVaultAdministrator, memberID)
+	stranger := &identity.Caller{TenantID: "t", ObjectID: "0e0e0000-0000-4000-8000-00000000000e", AppID: "app4", Issuer: "iss"}
+	for _, name := range []string{"under_score", "a/b", "..", strings.Repeat("n", MaxName+1)} {
+		if err := b.Authorize(t.Context(), member, "roled", SecretSet, name); err != nil {
+			t.Errorf("%q: %v", name, err)
+		}
+		wantKind(t, b.Authorize(t.Context(), stranger, "roled", SecretSet, name), AccessDeniedByRole)
+		_, err := b.SetSecret(t.Context(), member, "roled", name, SetSecretParams{Value: NewSecretValue("v")})
+		wantKind(t, err, BadParameter)
+	}
+}

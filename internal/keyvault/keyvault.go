@@ -276,6 +276,9 @@ func (s *Service) Reachable(ctx context.Context, vault string, from netip.Addr) 
 // Authorize tells whether the caller may perform op on an object of the vault, for callers that must know before they take in
 // more of the request. The operation itself asks again.
 func (s *Service) Authorize(ctx context.Context, caller *identity.Caller, vault string, op Operation, name string) error {
+	if checkName(name) != nil {
+		name = "" // nobody has rights on what cannot be; who has them on the vault will be told what is wrong with the name
+	}
 	err := s.db.View(ctx, func(r store.Reader) error {
 		v, d, err := s.decide(r, caller, vault, op, name)
 		if err == nil && !d.Allowed && !d.IfAsymmetric { // which it will be, once the key is known
