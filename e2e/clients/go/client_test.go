@@ -389,13 +389,13 @@ func (s *secrets) withoutRights(t *testing.T) {
 	set(t, s.client, "not-yours", "v")
 	stranger := newClient(t, s.vault, credential)
 	_, err = stranger.GetSecret(t.Context(), "not-yours", "", nil)
-	if body := refused(t, err, http.StatusForbidden, "Forbidden", "ForbiddenByPolicy"); !strings.Contains(body.Error.Message, id) {
+	if body := refused(t, err, http.StatusForbidden, "Forbidden", "ForbiddenByRbac"); !strings.Contains(body.Error.Message, id) {
 		t.Errorf("the message does not name the caller %s: %s", id, body.Error.Message)
 	}
 	_, err = stranger.SetSecret(t.Context(), "not-yours", azsecrets.SetSecretParameters{Value: ptr("mine")}, nil)
-	refused(t, err, http.StatusForbidden, "Forbidden", "ForbiddenByPolicy")
+	refused(t, err, http.StatusForbidden, "Forbidden", "ForbiddenByRbac")
 	_, err = stranger.NewListSecretPropertiesPager(nil).NextPage(t.Context())
-	refused(t, err, http.StatusForbidden, "Forbidden", "ForbiddenByPolicy")
+	refused(t, err, http.StatusForbidden, "Forbidden", "ForbiddenByRbac")
 	if got := get(t, s.client, "not-yours", ""); *got.Value != "v" {
 		t.Errorf("the value changed to %q", *got.Value)
 	}

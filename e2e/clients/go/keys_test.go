@@ -554,10 +554,7 @@ func (k *keys) managedHSMOnly(t *testing.T) {
 	refused(t, err, http.StatusBadRequest, "BadParameter", "")
 	k.createEC(t, "no-attestation")
 	_, err = k.client.GetKeyAttestation(t.Context(), "no-attestation", "", nil)
-	var response *azcore.ResponseError
-	if !errors.As(err, &response) || response.StatusCode != http.StatusNotFound {
-		t.Errorf("error is %v, want 404", err)
-	}
+	refused(t, err, http.StatusBadRequest, "BadParameter", "")
 }
 
 func (k *keys) missing(t *testing.T) {
@@ -615,7 +612,7 @@ func (k *keys) withoutRights(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			body := refused(t, call(), http.StatusForbidden, "Forbidden", "ForbiddenByPolicy")
+			body := refused(t, call(), http.StatusForbidden, "Forbidden", "ForbiddenByRbac")
 			if !strings.Contains(body.Error.Message, id) {
 				t.Errorf("the message does not name the caller %s: %s", id, body.Error.Message)
 			}

@@ -124,8 +124,8 @@ final class Keys {
             KeyClient stranger = new KeyClientBuilder().vaultUrl(VAULT).credential(new ClientSecretCredentialBuilder()
                 .tenantId(Suite.env("AZURE_TENANT_ID")).clientId(Suite.env("E2E_STRANGER_ID"))
                 .clientSecret(Suite.env("E2E_STRANGER_SECRET")).build()).buildClient();
-            Suite.refused(403, "Forbidden", "ForbiddenByPolicy", () -> stranger.getKey("rsa-2048"));
-            Suite.refused(403, "Forbidden", "ForbiddenByPolicy", () -> stranger.createRsaKey(new CreateRsaKeyOptions("mine")));
+            Suite.refused(403, "Forbidden", "ForbiddenByRbac", () -> stranger.getKey("rsa-2048"));
+            Suite.refused(403, "Forbidden", "ForbiddenByRbac", () -> stranger.createRsaKey(new CreateRsaKeyOptions("mine")));
         });
         suite.test("every api-version that the client knows", () -> {
             for (KeyServiceVersion version : KeyServiceVersion.values()) {

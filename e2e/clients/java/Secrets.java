@@ -224,7 +224,7 @@ final class Secrets {
             () -> stranger.backupSecret("not-yours"),
             () -> stranger.listPropertiesOfSecrets().iterator().hasNext());
         for (Suite.Body call : calls) {
-            HttpResponseException e = Suite.refused(403, "Forbidden", "ForbiddenByPolicy", call);
+            HttpResponseException e = Suite.refused(403, "Forbidden", "ForbiddenByRbac", call);
             Suite.isTrue(e.getMessage().contains(Suite.env("E2E_STRANGER_ID")), e.getMessage());
         }
         Suite.equal("v", CLIENT.getSecret("not-yours").getValue());

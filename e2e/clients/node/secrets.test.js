@@ -222,7 +222,7 @@ test("principal without rights", async () => {
     () => stranger.setSecret("not-yours", "mine"),
     () => stranger.backupSecret("not-yours"),
   ]) {
-    const error = await refused(403, "Forbidden", "ForbiddenByPolicy", call);
+    const error = await refused(403, "Forbidden", "ForbiddenByRbac", call);
     assert.ok(error.message.includes(env.E2E_STRANGER_ID), error.message);
   }
   await assert.rejects(collect(stranger.listPropertiesOfSecrets()), { statusCode: 403 });

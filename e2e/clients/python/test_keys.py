@@ -651,8 +651,7 @@ class Management(KeysTestCase):
     def test_managed_hsm_only(self):
         self.refused(400, "BadParameter", None, self.client.get_random_bytes, 16)
         self.client.create_ec_key("no-attestation")
-        with self.assertRaises(ResourceNotFoundError):
-            self.client.get_key_attestation("no-attestation")
+        self.refused(400, "BadParameter", None, self.client.get_key_attestation, "no-attestation")
 
     def test_missing(self):
         known = self.client.create_ec_key("known").properties.version
@@ -696,7 +695,7 @@ class Management(KeysTestCase):
             (lambda: list(stranger.list_properties_of_keys()), ()),
             (crypto.sign, (SignatureAlgorithm.es256, digest(256))),
         ):
-            error = self.refused(403, "Forbidden", "ForbiddenByPolicy", call, *args)
+            error = self.refused(403, "Forbidden", "ForbiddenByRbac", call, *args)
             self.assertRegex(error.message, "does not have keys [a-zA-Z]+ permission on key vault '")
             self.assertIn(os.environ["E2E_STRANGER_ID"], error.message)
         self.assertEqual(len(list(self.client.list_properties_of_key_versions("not-yours"))), 1)
