@@ -17,7 +17,7 @@ import (
 	"github.com/strongroom/strongroom/internal/server"
 )
 
-// regionLabel is what Go's clients are told as their region: then they ask <label>.login.<domain> about the authority
+// regionLabel is what the clients of Go and Java are told as their region: then they ask <label>.login.<domain> about the authority
 // instead of Microsoft. Any label works, because the token service answers on all of them.
 const regionLabel = "local"
 
@@ -32,7 +32,7 @@ Programs differ, so --for says which it is:
   go      a client secret, and AZURE_REGIONAL_AUTHORITY_NAME so that the client asks this server about its authority.
   python  a client secret with the tenant "adfs", which is how MSAL is kept from asking Microsoft.
   node    the same, with NODE_EXTRA_CA_CERTS.
-  java    the same, with a trust store in JAVA_TOOL_OPTIONS.
+  java    as go, with a trust store in JAVA_TOOL_OPTIONS.
   dotnet  a client secret. MSAL.NET first tries to reach Microsoft and goes on without after at most 10 seconds.
   az      the certificate authority, settings of its own, and a file with this server as a cloud: register and choose that, and
           sign in, with the lines that are printed as comments. SECRET is in credentials/administrator.json.
