@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"github.com/strongroom/strongroom/internal/admin"
@@ -83,18 +84,44 @@ func newAppShow() *cobra.Command {
 		id string
 	)
 	cmd := &cobra.Command{
-		Use: "show --id CLIENT-ID", Short: "Show an application with its credentials, without their secrets",
-		Example: "  strongroom app show --id 9b2f…",
+		Use: "show --id ID", Short: "Show an application with its credentials, without their secrets",
+		Example: "  strongroom app show --id build-server",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if id == "" {
-				return usagef("--id is missing: which application? (its client id)")
+				return usagef("--id is missing: which application? (its client id or name)")
 			}
-			return o.ask(cmd, http.MethodGet, "/apps/"+url.PathEscape(id), nil, new(admin.App), appColumns()...)
+			path, err := o.appPath(cmd.Context(), id)
+			if err != nil {
+				return err
+			}
+			return o.ask(cmd, http.MethodGet, path, nil, new(admin.App), appColumns()...)
 		},
 	}
+	o.out.members = "appId or objectId"
 	o.register(cmd)
-	cmd.Flags().StringVar(&id, "id", "", "client id")
+	cmd.Flags().StringVar(&id, "id", "", "client id or name")
 	return cmd
+}
+
+// appPath is the path of the application with that client id or name.
+func (o *operation) appPath(ctx context.Context, id string) (string, error) {
+	if uuid.Validate(id) != nil {
+		socket, err := o.where.socket()
+		if err != nil {
+			return "", err
+		}
+		found, err := findApps(ctx, socket, id)
+		switch {
+		case err != nil:
+			return "", err
+		case len(found) == 0:
+			return "", &notFoundError{fmt.Sprintf("there is no application %q; strongroom app list shows them", id)}
+		case len(found) > 1:
+			return "", usagef("%d applications have the name %q: give the client id of the one that you mean (strongroom app list)", len(found), id)
+		}
+		id = found[0].ClientID
+	}
+	return "/apps/" + url.PathEscape(id), nil
 }
 
 func newAppDelete() *cobra.Command {
@@ -104,30 +131,34 @@ func newAppDelete() *cobra.Command {
 		yes bool
 	)
 	cmd := &cobra.Command{
-		Use: "delete --id CLIENT-ID", Short: "Delete an application; its tokens are refused from then on",
+		Use: "delete --id ID", Short: "Delete an application; its tokens are refused from then on",
 		Long: `Delete removes an application with its credentials; its tokens are refused from then on. The administrator that init made, the last
 owner of the subscription and the last administrator of a vault are deleted only with --yes. "strongroom app create --object-id" with the same object id is the way back.`,
 		Example: "  strongroom app delete --id 9b2f…",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if id == "" {
-				return usagef("--id is missing: which application? (its client id)")
+				return usagef("--id is missing: which application? (its client id or name)")
+			}
+			path, err := o.appPath(cmd.Context(), id)
+			if err != nil {
+				return err
 			}
 			if !yes {
-				if err := o.checkDelete(cmd.Context(), id); err != nil {
+				if err := o.checkDelete(cmd.Context(), path); err != nil {
 					return err
 				}
 			}
-			return o.ask(cmd, http.MethodDelete, "/apps/"+url.PathEscape(id), nil, nil)
+			return o.ask(cmd, http.MethodDelete, path, nil, nil)
 		},
 	}
 	o.register(cmd)
-	cmd.Flags().StringVar(&id, "id", "", "client id")
+	cmd.Flags().StringVar(&id, "id", "", "client id or name")
 	cmd.Flags().BoolVar(&yes, "yes", false, "delete also an administrator whom nobody replaces")
 	return cmd
 }
 
 // checkDelete refuses to delete an application without which something cannot be administered any more.
-func (o *operation) checkDelete(ctx context.Context, id string) error {
+func (o *operation) checkDelete(ctx context.Context, path string) error {
 	dir, err := o.where.folder()
 	if err != nil {
 		return err
@@ -137,7 +168,7 @@ func (o *operation) checkDelete(ctx context.Context, id string) error {
 		app    admin.App
 		owners []admin.Owner
 	)
-	if err := socket.Do(ctx, http.MethodGet, "/apps/"+url.PathEscape(id), nil, &app); err != nil {
+	if err := socket.Do(ctx, http.MethodGet, path, nil, &app); err != nil {
 		return err
 	}
 	vaults, err := liveVaults(ctx, socket)
@@ -211,19 +242,19 @@ func newCredentialAdd() *cobra.Command {
 		in            admin.NewCredential
 	)
 	cmd := &cobra.Command{
-		Use:   "add --id CLIENT-ID --type TYPE",
+		Use:   "add --id ID --type TYPE",
 		Short: "Add a credential; a new secret is shown this once",
 		Long: `Add gives an application one more credential. A new secret is shown this once; with --credentials-file it is not shown but written
 to a new file of mode 0600, which the commands about secrets, keys, vaults and roles take as --credentials, and env too.`,
 		Example: `  strongroom app credential add --id 9b2f… --type secret --days 90
-  strongroom app credential add --id 9b2f… --credentials-file build-server.json
+  strongroom app credential add --id build-server --credentials-file build-server.json
   strongroom app credential add --id 9b2f… --type certificate --cert client.pem
   strongroom app credential add --id 9b2f… --type federated --issuer https://kubernetes.example \
     --subject system:serviceaccount:prod:api --audience api://AzureADTokenExchange
   strongroom app credential add --id 9b2f… --type identityHeader`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if id == "" {
-				return usagef("--id is missing: which application? (its client id)")
+				return usagef("--id is missing: which application? (its client id or name)")
 			}
 			if err := checkCredential(&in, pem); err != nil {
 				return err
@@ -235,17 +266,21 @@ to a new file of mode 0600, which the commands about secrets, keys, vaults and r
 				}
 				in.Certificate = string(content)
 			}
-			if file != "" {
-				return o.addToFile(cmd, id, in, file)
+			path, err := o.appPath(cmd.Context(), id)
+			if err != nil {
+				return err
 			}
-			return o.ask(cmd, http.MethodPost, "/apps/"+url.PathEscape(id)+"/credentials", in, new(admin.Credential),
+			if file != "" {
+				return o.addToFile(cmd, path, in, file)
+			}
+			return o.ask(cmd, http.MethodPost, path+"/credentials", in, new(admin.Credential),
 				append(credentialColumns(), "secretText")...)
 		},
 	}
 	o.out.members = "secretText or keyId"
 	o.register(cmd)
 	f := cmd.Flags()
-	f.StringVar(&id, "id", "", "client id")
+	f.StringVar(&id, "id", "", "client id or name")
 	f.StringVar(&in.Type, "type", "secret", "secret, certificate, federated or identityHeader")
 	f.StringVar(&in.DisplayName, "display-name", "", "name for people")
 	f.IntVar(&in.Days, "days", 0, "life of a secret (0 is the server's default)")
@@ -259,7 +294,7 @@ to a new file of mode 0600, which the commands about secrets, keys, vaults and r
 
 // addToFile adds a secret and writes it to a new file, in the form in which init leaves the administrator's. The file is made first: a
 // secret that cannot be kept would be lost.
-func (o *operation) addToFile(cmd *cobra.Command, id string, in admin.NewCredential, path string) (err error) {
+func (o *operation) addToFile(cmd *cobra.Command, app string, in admin.NewCredential, path string) (err error) {
 	if in.Type != "secret" && in.Type != "identityHeader" {
 		return usagef("--credentials-file goes with --type secret and identityHeader")
 	}
@@ -270,8 +305,8 @@ func (o *operation) addToFile(cmd *cobra.Command, id string, in admin.NewCredent
 	if err != nil {
 		return err
 	}
-	var app admin.App
-	if err := socket.Do(cmd.Context(), http.MethodGet, "/apps/"+url.PathEscape(id), nil, &app); err != nil {
+	var of admin.App
+	if err := socket.Do(cmd.Context(), http.MethodGet, app, nil, &of); err != nil {
 		return err
 	}
 	status, err := readStatus(cmd.Context(), socket)
@@ -288,12 +323,12 @@ func (o *operation) addToFile(cmd *cobra.Command, id string, in admin.NewCredent
 		}
 	}()
 	var made admin.Credential
-	if err := socket.Do(cmd.Context(), http.MethodPost, "/apps/"+url.PathEscape(id)+"/credentials", in, &made); err != nil {
+	if err := socket.Do(cmd.Context(), http.MethodPost, app+"/credentials", in, &made); err != nil {
 		return err
 	}
 	enc := json.NewEncoder(f)
 	enc.SetIndent("", "  ")
-	err = enc.Encode(server.Credentials{TenantID: status.TenantID, ClientID: app.ClientID, ObjectID: app.ObjectID, Secret: made.Secret})
+	err = enc.Encode(server.Credentials{TenantID: status.TenantID, ClientID: of.ClientID, ObjectID: of.ObjectID, Secret: made.Secret})
 	if err = errors.Join(err, f.Sync()); err != nil {
 		return err
 	}
@@ -330,11 +365,11 @@ func newCredentialList() *cobra.Command {
 		id string
 	)
 	cmd := &cobra.Command{
-		Use: "list --id CLIENT-ID", Short: "List the credentials of an application, without their secrets",
+		Use: "list --id ID", Short: "List the credentials of an application, without their secrets",
 		Example: "  strongroom app credential list --id 9b2f… --output table",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if id == "" {
-				return usagef("--id is missing: which application? (its client id)")
+				return usagef("--id is missing: which application? (its client id or name)")
 			}
 			if err := o.out.check(); err != nil {
 				return err
@@ -343,15 +378,19 @@ func newCredentialList() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			path, err := o.appPath(cmd.Context(), id)
+			if err != nil {
+				return err
+			}
 			var app admin.App
-			if err := socket.Do(cmd.Context(), http.MethodGet, "/apps/"+url.PathEscape(id), nil, &app); err != nil {
+			if err := socket.Do(cmd.Context(), http.MethodGet, path, nil, &app); err != nil {
 				return err
 			}
 			return o.out.print(cmd.OutOrStdout(), append([]admin.Credential{}, app.Credentials...), credentialColumns()...)
 		},
 	}
 	o.register(cmd)
-	cmd.Flags().StringVar(&id, "id", "", "client id")
+	cmd.Flags().StringVar(&id, "id", "", "client id or name")
 	return cmd
 }
 
@@ -361,17 +400,21 @@ func newCredentialDelete() *cobra.Command {
 		id, key string
 	)
 	cmd := &cobra.Command{
-		Use: "delete --id CLIENT-ID --key-id KEY-ID", Short: "Remove a credential; it is refused from then on",
+		Use: "delete --id ID --key-id KEY-ID", Short: "Remove a credential; it is refused from then on",
 		Example: "  strongroom app credential delete --id 9b2f… --key-id 41c0…",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if id == "" || key == "" {
 				return usagef("--id and --key-id are needed: which credential of which application?")
 			}
-			return o.ask(cmd, http.MethodDelete, "/apps/"+url.PathEscape(id)+"/credentials/"+url.PathEscape(key), nil, nil)
+			path, err := o.appPath(cmd.Context(), id)
+			if err != nil {
+				return err
+			}
+			return o.ask(cmd, http.MethodDelete, path+"/credentials/"+url.PathEscape(key), nil, nil)
 		},
 	}
 	o.register(cmd)
-	cmd.Flags().StringVar(&id, "id", "", "client id")
+	cmd.Flags().StringVar(&id, "id", "", "client id or name")
 	cmd.Flags().StringVar(&key, "key-id", "", "id of the credential, as list shows it")
 	return cmd
 }

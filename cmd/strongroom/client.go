@@ -154,8 +154,26 @@ func (r *reach) remote() (azcore.TokenCredential, azcore.ClientOptions, error) {
 	transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	transport.DialContext = dialLocalhost
 	options := azcore.ClientOptions{Transport: &http.Client{Transport: transport}, Telemetry: policy.TelemetryOptions{Disabled: true}}
-	credential, err := environmentCredential(options)
+	credential, err := r.remoteCredential(options)
 	return credential, options, err
+}
+
+// remoteCredential takes the credentials from a file, if one was named, and from the environment otherwise.
+func (r *reach) remoteCredential(options azcore.ClientOptions) (azcore.TokenCredential, error) {
+	if r.credentials == "" {
+		return environmentCredential(options)
+	}
+	if os.Getenv("AZURE_AUTHORITY_HOST") == "" {
+		return nil, usagef("--credentials for a server elsewhere: set AZURE_AUTHORITY_HOST to its token service, such as https://login.example.org, " +
+			"or the secret would be sent to Microsoft")
+	}
+	c, err := server.ReadCredentials(r.credentials)
+	if err != nil {
+		return nil, err
+	}
+	return azidentity.NewClientSecretCredential(c.TenantID, c.ClientID, c.Secret, &azidentity.ClientSecretCredentialOptions{
+		ClientOptions: options, DisableInstanceDiscovery: true,
+	})
 }
 
 // environmentCredential asks Microsoft about the authority only if nobody named another authority.

@@ -276,7 +276,7 @@ func (m *manager) get(ctx context.Context, path, version string) (document, erro
 
 // list asks for all pages of a list.
 func (m *manager) list(ctx context.Context, path, version, filter string) ([]document, error) {
-	const maxPages = 10000
+	const maxPages = 1000
 	all := []document{}
 	for range maxPages {
 		a, err := m.send(ctx, http.MethodGet, path, version, filter, nil)

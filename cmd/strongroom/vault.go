@@ -473,7 +473,7 @@ func parseAddress(text string) (netip.Prefix, error) {
 		return p.Masked(), nil
 	}
 	a, err := netip.ParseAddr(text)
-	if err != nil {
+	if err != nil || a.Zone() != "" {
 		return netip.Prefix{}, usagef("%q is neither an address nor a range such as 10.0.0.0/24", text)
 	}
 	return netip.PrefixFrom(a, a.BitLen()), nil

@@ -613,7 +613,7 @@ func TestStatusHoldsNoSecret(t *testing.T) {
 	t.Parallel()
 	s := strongroomtest.Start(t, nil)
 	_, header := s.ManagedIdentity()
-	for _, path := range []string{"/status", "/apps", "/vaults", "/hsms", "/seal"} {
+	for _, path := range []string{"/status", "/apps", "/vaults", "/hsms", "/owners", "/seal"} {
 		var raw json.RawMessage
 		if err := admin.NewClient(s.Dir).Do(t.Context(), http.MethodGet, path, nil, &raw); err != nil {
 			t.Fatal(err)
