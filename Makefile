@@ -17,7 +17,7 @@ test: tools
 bench:
 	go run ./bench -out docs/benchmarks.md
 
-# Pinned clients of other languages, into .tools; nothing to do and no network needed once they are there.
+# Pinned clients of other languages and Azurite, into .tools; nothing to do and no network needed once they are there.
 tools:
 	e2e/tools.sh
 
@@ -27,15 +27,17 @@ check-format:
 	@files=$$(git ls-files --cached --others --exclude-standard '*.go' | xargs ls -d 2>/dev/null | xargs gofmt -l); \
 	if [ -n "$$files" ]; then echo "gofmt -w is needed for:"; echo "$$files"; exit 1; fi
 
-# The tag client is that of the program which the e2e tests compile by themselves.
+# The tags client and azurite are those of programs which the e2e tests compile by themselves.
 check-vet:
 	go vet ./...
 	go vet -tags openssl ./internal/hsm/...
+	go vet -tags azurite ./internal/backup
 	cd e2e && go vet -tags client ./...
 
 check-lint:
 	go run $(STATICCHECK) ./...
 	go run $(STATICCHECK) -tags openssl ./internal/hsm/...
+	go run $(STATICCHECK) -tags azurite ./internal/backup
 	cd e2e && go run $(STATICCHECK) -tags client ./...
 
 check-tidy:

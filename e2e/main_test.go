@@ -52,6 +52,7 @@ func run(m *testing.M) int {
 const (
 	strongroomProgram = "strongroom"
 	goClientProgram   = "goclient"
+	backupProgram     = "backuptest"
 	nodeFolder        = "node"
 	javaFolder        = "java"
 )
@@ -62,6 +63,7 @@ func prepare(dir string) error {
 		"clients/python/requirements-az.txt": "az",
 		"clients/node/package-lock.json":     "node",
 		"clients/java/dependencies.sha256":   "java",
+		"clients/azurite/package-lock.json":  "azurite",
 	} {
 		if err := checkTool(tool, lock); err != nil {
 			return err
@@ -71,6 +73,9 @@ func prepare(dir string) error {
 		return err
 	}
 	if err := goCommand(".", "test", "-c", "-tags", "client", "-o", filepath.Join(dir, goClientProgram), "./clients/go"); err != nil {
+		return err
+	}
+	if err := goCommand("..", "test", "-c", "-tags", "azurite", "-o", filepath.Join(dir, backupProgram), "./internal/backup"); err != nil {
 		return err
 	}
 	if err := placeNodePrograms(filepath.Join(dir, nodeFolder)); err != nil {

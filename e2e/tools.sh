@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the pinned clients of other languages into .tools, which git ignores. What is there and was installed from the
+# Installs the pinned clients of other languages, and Azurite, into .tools, which git ignores. What is there and was installed from the
 # same lock file is left alone, so a second run needs no network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -58,16 +58,17 @@ az_client() {
 	az_installation=$!
 }
 
-node_clients() {
-	local lock=$clients/node/package-lock.json
-	if fresh node "$lock"; then return; fi
+# node_install TOOL installs from the lock file of that name: the clients (node), or the storage for backups (azurite).
+node_install() {
+	local tool=$1 lock=$clients/$1/package-lock.json
+	if fresh "$tool" "$lock"; then return; fi
 	need "Node 20 or newer" "node -e 'process.exit(+(parseInt(process.versions.node) < 20))'" nodejs
 	need npm 'npm --version' npm
-	rm -rf "$tools/node"
-	mkdir -p "$tools/node"
-	cp "$clients/node/package.json" "$lock" "$tools/node/"
-	(cd "$tools/node" && npm ci --ignore-scripts --no-audit --no-fund --omit-lockfile-registry-resolved --loglevel=error </dev/null)
-	sum "$lock" >"$tools/node/stamp"
+	rm -rf "${tools:?}/$tool"
+	mkdir -p "$tools/$tool"
+	cp "$clients/$tool/package.json" "$lock" "$tools/$tool/"
+	(cd "$tools/$tool" && npm ci --ignore-scripts --no-audit --no-fund --omit-lockfile-registry-resolved --loglevel=error </dev/null)
+	sum "$lock" >"$tools/$tool/stamp"
 }
 
 # Maven keeps what it has fetched in .tools too, so that a second run with another lock file fetches only what is new.
@@ -96,6 +97,7 @@ need "OpenSSL 3's headers, for the build with the tag openssl," 'echo "#include 
 az_installation=
 az_client
 python_clients
-node_clients
+node_install node
+node_install azurite
 java_clients
 if [ -n "$az_installation" ]; then wait "$az_installation"; fi

@@ -346,7 +346,7 @@ func TestExpiresMeanwhile(t *testing.T) {
 		}
 		return time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
 	}
-	c := f.openAt(t, now, sas("2026-01-02T00:30:00Z"))
+	c := f.openAt(t, now, tokenUntil("2026-01-02T00:30:00Z"))
 	all := records(9, 1, 900)
 	folder, _ := write(t, c, all, 1000)
 	w, err := backup.Begin(t.Context(), c, domain("d1"), "pool", keepNothing)

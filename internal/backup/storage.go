@@ -120,7 +120,7 @@ func newClient(roots *x509.CertPool) *http.Client {
 type wireVersion struct{}
 
 func (wireVersion) Do(req *policy.Request) (*http.Response, error) {
-	req.Raw().Header.Set("x-ms-version", "2019-07-07")
+	req.Raw().Header["x-ms-version"] = []string{"2019-07-07"} // as the library spells it, else there would be two
 	return req.Next()
 }
 

@@ -27,7 +27,7 @@ import (
 // signature is what opens the storage of the tests, and must show up nowhere.
 const signature = "c2VjcmV0IHNpZ25hdHVyZQ=="
 
-func sas(expiry string) string {
+func tokenUntil(expiry string) string {
 	return "sv=2022-11-02&sr=c&sp=rcwdl&se=" + expiry + "&sig=c2VjcmV0IHNpZ25hdHVyZQ%3D%3D"
 }
 
@@ -142,6 +142,8 @@ func (f *fakeStorage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Query().Get("sig") != signature:
 		refuse(w, http.StatusForbidden, "AuthenticationFailed")
+	case !slices.Equal(r.Header.Values("x-ms-version"), []string{"2019-07-07"}):
+		refuse(w, http.StatusBadRequest, "InvalidHeaderValue")
 	case f.gone:
 		refuse(w, http.StatusNotFound, "ContainerNotFound")
 	default:
