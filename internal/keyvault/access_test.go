@@ -388,3 +388,81 @@ func TestBadNameByRole(t *testing.T) {
 		wantKind(t, err, BadParameter)
 	}
 }
+
+// TestReleasePolicyNeedsUpdate: the release policy is that of all versions of a key. Whoever may make versions and not change the
+// key makes them under the policy that it has, in both models.
+func TestReleasePolicyNeedsUpdate(t *testing.T) {
+	t.Parallel()
+	b, ctx := newKeyBench(t), t.Context()
+	const keys = "Microsoft.KeyVault/vaults/keys/"
+	grantRole := func(name string, actions ...string) {
+		t.Helper()
+		sub := b.resources.SubscriptionScope()
+		role, _, err := b.resources.PutRoleDefinition(ctx, someone, sub, uuid.NewString(), authz.RoleDefinition{
+			Name: name, AssignableScopes: []string{sub.String()}, Permissions: []authz.PermissionSet{{DataActions: actions}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.assign(t, "/resourceGroups/g/providers/Microsoft.KeyVault/vaults/roled", role.ID, memberID)
+	}
+	grantPolicy := func(verbs ...string) {
+		t.Helper()
+		_, err := b.resources.ChangeAccessPolicies(ctx, someone, "g", "listed", resource.AddPolicies, []authz.AccessPolicy{
+			{TenantID: "t", ObjectID: memberID, Keys: verbs},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.roled(t, "roled")
+	_, err := b.resources.CreateVault(ctx, someone, "g", "listed", resource.PutVaultParams{
+		Location: "here", Tier: resource.Premium, RetentionDays: new(7), Administrators: []string{adminID},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	grantRole("Maker", keys+"create/action", keys+"import/action")
+	grantPolicy("create", "import")
+	for vault, c := range map[string]struct {
+		denied Kind
+		grant  func()
+	}{
+		"roled":  {AccessDeniedByRole, func() { grantRole("Changer", keys+"update/action") }},
+		"listed": {AccessDenied, func() { grantPolicy("update") }},
+	} {
+		own := &ReleasePolicy{Data: []byte(anyPolicy)}
+		other := &ReleasePolicy{Data: []byte(strings.Replace(anyPolicy, `"x"`, `"y"`, 1))}
+		first := b.create(t, vault, "k", CreateKeyParams{Type: "oct-HSM", Exportable: true, ReleasePolicy: own})
+		acts := func(policy *ReleasePolicy) map[string]error {
+			_, create := b.CreateKey(ctx, member, vault, "k", CreateKeyParams{Type: "oct-HSM", Exportable: true, ReleasePolicy: policy})
+			_, take := b.ImportKey(ctx, member, vault, "k", ImportKeyParams{
+				Type: "oct-HSM", Private: PrivateKey{K: make([]byte, 32)}, Exportable: true, ReleasePolicy: policy,
+			})
+			return map[string]error{"create": create, "import": take}
+		}
+		check := func(what string, policy *ReleasePolicy, want Kind) {
+			t.Helper()
+			for act, err := range acts(policy) {
+				if want == 0 && err != nil || want != 0 && !isKind(err, want) {
+					t.Errorf("%s: %s with %s policy: %v", vault, act, what, err)
+				}
+			}
+		}
+		versions := func(want int, policy string) {
+			t.Helper()
+			page, err := b.ListKeyVersions(ctx, admin, vault, "k", "", MaxPage)
+			got, getErr := b.GetKey(ctx, admin, vault, "k", first.Version)
+			if err := errors.Join(err, getErr); err != nil || len(page.Items) != want || !strings.Contains(string(got.ReleasePolicy.Data), policy) {
+				t.Errorf("%s: %d versions, want %d, policy %s, %v", vault, len(page.Items), want, got.ReleasePolicy.Data, err)
+			}
+		}
+		check("its own", own, 0)
+		versions(3, `"x"`)
+		check("another", other, c.denied)
+		versions(3, `"x"`)
+		c.grant()
+		check("another", other, 0)
+		versions(5, `"y"`)
+	}
+}
