@@ -59,6 +59,9 @@ import (
 //
 // A script whose name begins with hsm- is for managed HSMs: the usual host is that of one named Golden, which is not activated, and
 // there is another one at other.managedhsm.localhost:<port>.
+//
+// One that begins with pool- is for what an activated managed HSM does: Golden is one, twin has the same security domain, other has
+// another one, and fresh has none. @vaults is the administrator with a token for vaults.
 func TestWire(t *testing.T) {
 	t.Parallel()
 	scripts, err := filepath.Glob("testdata/wire/*.txt")
@@ -66,7 +69,7 @@ func TestWire(t *testing.T) {
 		t.Fatalf("no scripts: %v", err)
 	}
 	var mu sync.Mutex
-	seen := make(map[outcome]bool)
+	seen, pools := make(map[outcome]bool), make(map[outcome]bool)
 	t.Run("scripts", func(t *testing.T) {
 		for _, path := range scripts {
 			t.Run(filepath.Base(path), func(t *testing.T) {
@@ -75,15 +78,21 @@ func TestWire(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				maps.Copy(seen, outcomes)
+				if ofPool(path) {
+					maps.Copy(pools, outcomes)
+				}
 			})
 		}
 	})
 	for _, rt := range api.Routes() {
 		route := rt.Method + " " + rt.Pattern
-		// What keeps keys in software attests none.
-		succeeds := rt.Operation != keyvault.RandomBytes.Name && rt.Operation != keyvault.KeyAttestationGet.Name
+		succeeds := rt.Operation != keyvault.KeyAttestationGet.Name // what keeps keys in software attests none
 		if seen[outcome{route, true}] != succeeds || !seen[outcome{route, false}] {
 			t.Errorf("the scripts have no success and failure of %s", route)
+		}
+		key := strings.HasPrefix(rt.Operation, "Key") || rt.Operation == keyvault.RandomBytes.Name
+		if key && (pools[outcome{route, true}] != succeeds || !pools[outcome{route, false}]) {
+			t.Errorf("the scripts have no success and failure of %s in a managed HSM", route)
 		}
 	}
 }
@@ -95,6 +104,9 @@ func playerOf(path string) func(*testing.T, string) map[outcome]bool {
 	}
 	return play
 }
+
+// ofPool tells whether a script is for an activated managed HSM.
+func ofPool(path string) bool { return strings.HasPrefix(filepath.Base(path), "pool-") }
 
 // An outcome is that the requests of a route succeeded or failed.
 type outcome struct {
@@ -149,6 +161,13 @@ func play(t *testing.T, path string) map[outcome]bool {
 		p.baseURL = createHSM(t, p.server, "Golden")
 		createHSM(t, p.server, "other")
 		p.tokenOf = func(t testing.TB, id, secret string) string { return tokenFor(t, p.server, "managedhsm", id, secret) }
+	}
+
+	if ofPool(path) {
+		p.baseURL, p.tokenOf = p.server.CreateHSM(t, "Golden", strongroomtest.HSMOptions{}), p.server.HSMToken
+		p.server.CreateHSM(t, "twin", strongroomtest.HSMOptions{DomainOf: "Golden"})
+		p.server.CreateHSM(t, "other", strongroomtest.HSMOptions{})
+		p.server.CreateHSM(t, "fresh", strongroomtest.HSMOptions{NotActivated: true})
 	}
 
 	wiretest.Play(t, path, p.exchange)
@@ -240,7 +259,11 @@ func (p *player) authorize(req *http.Request, who string) {
 		if who == "@nobody" {
 			id, secret = p.nobody.ClientID, p.nobody.Secret
 		}
-		p.tokens[key] = p.tokenOf(p.t, id, secret)
+		if who == "@vaults" {
+			p.tokens[key] = p.server.Token(p.t, id, secret)
+		} else {
+			p.tokens[key] = p.tokenOf(p.t, id, secret)
+		}
 	}
 	req.Header.Set("Authorization", "Bearer "+p.tokens[key])
 }
@@ -249,7 +272,7 @@ var (
 	hexID      = regexp.MustCompile(`\b[0-9a-f]{32}\b`)
 	activityID = regexp.MustCompile(`\(Activity ID: [0-9a-f-]{36}\)`)
 
-	blobIn  = regexp.MustCompile(`^\{"value":"((?:GVN0|FlN0)[A-Za-z0-9_-]{40,})"\}$`)
+	blobIn  = regexp.MustCompile(`^\{"value":"((?:GVN0|FlN0|ZXlK)[A-Za-z0-9_-]{40,})"\}$`)
 	bytesIn = regexp.MustCompile(`"(n|x|y|value|iv|tag|data)":"([A-Za-z0-9_.-]{16,})"`)
 )
 

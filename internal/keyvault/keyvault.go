@@ -154,7 +154,7 @@ func denied(v *resource.Vault, caller *identity.Caller, op Operation, name, reas
 	if v.Tier == resource.ManagedHSM {
 		scope := "/" + op.Permission.Object
 		if name != "" {
-			scope += "/" + name
+			scope += "/" + bounded(name)
 		}
 		return &Error{
 			Kind:    AccessDeniedInHSM,
