@@ -30,6 +30,7 @@ import (
 // A testHandler is a handler over a real store, without a network, and a token that its vault accepts.
 type testHandler struct {
 	*api.Handler
+	db        *seal.DB
 	resources *resource.Service
 	service   *keyvault.Service
 	token     string
@@ -67,7 +68,7 @@ func newHandlerOn(tb testing.TB, tier resource.Tier, provider hsm.Provider) *tes
 			tb.Error(err)
 		}
 	})
-	h := &testHandler{}
+	h := &testHandler{db: db}
 	directory, err := identity.Open(ctx, identity.Config{DB: db})
 	must(err)
 	h.resources, err = resource.Open(ctx, resource.Config{DB: db, Audit: log, TenantID: directory.TenantID(), Purged: keyvault.Purged})
