@@ -29,7 +29,7 @@
 // size, SHA-256, number of records, first and last name of each of its data blobs. So the names are as secret as the data.
 //
 // The manifest is the JSON object {"manifest": M, "mac": A}, where A is the HMAC-SHA-256 of M's bytes as they stand there. M is
-// in the clear: version, id of the backup, id of the domain, salt, HSM, times, counts, and number, run, size and
+// in the clear: version, id of the backup, id of the domain, salt, HSM, folder, times, counts, and number, run, size and
 // SHA-256 of each index blob.
 //
 // # One truth

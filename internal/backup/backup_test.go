@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/strongroom/strongroom/internal/backup"
+	"github.com/strongroom/strongroom/internal/sdomain"
 )
 
 // records makes so many groups with this many records each, every record with so many bytes of data.
@@ -127,6 +128,32 @@ func TestRoundTrip(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSecurityDomain uses the keys of real security domains.
+func TestSecurityDomain(t *testing.T) {
+	t.Parallel()
+	f := newFakeStorage(t)
+	c := f.open(t)
+	ours, err := sdomain.NewDomainKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := sdomain.NewDomainKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := backup.Begin(t.Context(), c, ours, "pool", keepNothing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := finish(t.Context(), w, records(3, 2, 100)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.CheckRestore(t.Context(), w.Folder(), ours); err != nil {
+		t.Error(err)
+	}
+	wantCode(t, c.CheckRestore(t.Context(), w.Folder(), theirs), backup.WrongDomain)
 }
 
 // TestFrom checks both ways into the middle of a backup, and what they read.

@@ -159,6 +159,27 @@ func TestWrongDomain(t *testing.T) {
 	wantCode(t, err, backup.Damaged)
 }
 
+// TestOtherFolder passes an older backup off as a newer one.
+func TestOtherFolder(t *testing.T) {
+	t.Parallel()
+	f := newFakeStorage(t)
+	c := f.open(t)
+	all := records(4, 2, 200)
+	folder, _ := write(t, c, all, 1000)
+	for _, name := range f.names() {
+		rest := strings.TrimPrefix(name, folder)
+		f.blobs["mhsm-pool-2026020203040567"+rest] = f.blobs[name]
+		f.blobs["archive/of-2025/"+folder+rest] = f.blobs[name]
+	}
+	_, err := read(t, c, "mhsm-pool-2026020203040567", "")
+	wantCode(t, err, backup.Damaged)
+	got, err := read(t, c, "archive/of-2025/"+folder, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantRecords(t, got, all)
+}
+
 func TestLaterFormat(t *testing.T) {
 	t.Parallel()
 	f := newFakeStorage(t)

@@ -153,6 +153,7 @@ type Manifest struct {
 	Domain   string    `json:"domain"` // Keys.ID
 	Salt     []byte    `json:"salt"`
 	HSM      string    `json:"hsm"`
+	Folder   string    `json:"folder"` // so that no older backup can be passed off as this one
 	Started  time.Time `json:"started"`
 	Finished time.Time `json:"finished"`
 	Records  int64     `json:"records"`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"path"
 	"sort"
 )
 
@@ -19,7 +20,7 @@ type Backup struct {
 	chunks []chunk // what it says
 }
 
-// Open opens the backup in a folder. It reads the manifest only.
+// Open opens the backup in a folder, which may lie in another folder now but has to have its name. It reads the manifest only.
 func Open(ctx context.Context, c *Container, folder string, domain Keys) (*Backup, error) {
 	raw, err := c.get(ctx, folder+"/"+manifestName, maxManifest)
 	switch {
@@ -34,6 +35,9 @@ func Open(ctx context.Context, c *Container, folder string, domain Keys) (*Backu
 	m, k, err := openManifest(raw, domain)
 	if err != nil {
 		return nil, err
+	}
+	if path.Base(folder) != m.Folder {
+		return nil, damaged("what is in the folder %.200s was written into %s", folder, m.Folder)
 	}
 	return &Backup{Manifest: *m, container: c, folder: folder, keys: k}, nil
 }

@@ -258,7 +258,7 @@ func (w *Writer) finish(ctx context.Context) (Manifest, error) {
 	}
 	s := &w.state
 	m := Manifest{
-		Version: version, ID: s.ID, Domain: s.Domain, Salt: s.Salt, HSM: s.HSM, Started: s.Started,
+		Version: version, ID: s.ID, Domain: s.Domain, Salt: s.Salt, HSM: s.HSM, Folder: s.Folder, Started: s.Started,
 		Finished: w.container.storage.now().UTC().Truncate(time.Second),
 		Records:  s.Records, Chunks: s.Chunks, Bytes: s.Bytes, Indexes: s.Indexes,
 	}
