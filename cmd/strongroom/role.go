@@ -258,13 +258,27 @@ func readRole(cmd *cobra.Command, text string) (*customRole, error) {
 	if r.RoleName == "" {
 		return nil, usagef("--role-definition: the role has no Name")
 	}
+	for _, scope := range r.AssignableScopes {
+		if !strings.HasPrefix(scope, "/") || strings.ContainsAny(scope, "%?#") {
+			return nil, usagef("--role-definition: %q among its AssignableScopes is not a path such as /subscriptions/…", scope)
+		}
+	}
 	return &r, nil
+}
+
+// scope is where the role is managed: with the rights of whoever manages the first scope at which it can be assigned.
+func (r *customRole) scope(m *manager) string {
+	if len(r.AssignableScopes) == 0 {
+		return m.subscription
+	}
+	return scopePath(r.AssignableScopes[0])
 }
 
 // body is the role as the management plane takes it. Without scopes it is assignable everywhere in the subscription.
 func (r *customRole) body(m *manager) document {
-	if len(r.AssignableScopes) == 0 {
-		r.AssignableScopes = []string{m.subscription}
+	scopes := r.AssignableScopes
+	if len(scopes) == 0 {
+		scopes = []string{m.subscription}
 	}
 	permissions := r.Permissions
 	if len(permissions) == 0 {
@@ -273,38 +287,41 @@ func (r *customRole) body(m *manager) document {
 		}}
 	}
 	return document{"properties": document{
-		"roleName": r.RoleName, "description": r.Description, "type": "CustomRole", "assignableScopes": r.AssignableScopes, "permissions": permissions,
+		"roleName": r.RoleName, "description": r.Description, "type": "CustomRole", "assignableScopes": scopes, "permissions": permissions,
 	}}
 }
 
 func newRoleDefinitionCreate() *cobra.Command {
-	return newRoleDefinitionPut("create", "Create a role", func(_ context.Context, _ *manager, r *customRole) (string, error) {
-		if r.ID != "" {
-			return lastSegment(r.ID), nil
-		}
-		return uuid.NewString(), nil
-	})
+	return newRoleDefinitionPut("create", "Create a role", "Without AssignableScopes it can be assigned everywhere.",
+		func(context.Context, *manager, *customRole) (string, error) { return uuid.NewString(), nil })
 }
 
 func newRoleDefinitionUpdate() *cobra.Command {
-	return newRoleDefinitionPut("update", "Replace what a role permits", func(ctx context.Context, m *manager, r *customRole) (string, error) {
-		name := r.RoleName
-		if r.ID != "" {
-			name = r.ID
-		}
-		d, err := m.role(ctx, m.subscription, name)
-		return text(d, "name"), err
-	})
+	return newRoleDefinitionPut("update", "Replace what a role permits", "Without AssignableScopes these stay.",
+		func(ctx context.Context, m *manager, r *customRole) (string, error) {
+			name := r.RoleName
+			if r.ID != "" {
+				name = r.ID
+			}
+			d, err := m.role(ctx, r.scope(m), name)
+			if len(r.AssignableScopes) == 0 {
+				scopes, _ := d["assignableScopes"].([]any)
+				for _, s := range scopes {
+					r.AssignableScopes = append(r.AssignableScopes, fmt.Sprint(s))
+				}
+			}
+			return text(d, "name"), err
+		})
 }
 
-func newRoleDefinitionPut(use, short string, id func(ctx context.Context, m *manager, r *customRole) (string, error)) *cobra.Command {
+func newRoleDefinitionPut(use, short, long string, id func(ctx context.Context, m *manager, r *customRole) (string, error)) *cobra.Command {
 	var (
 		p    plane
 		role string
 	)
 	cmd := &cobra.Command{
 		Use: use + " --role-definition JSON|@FILE", Short: short,
-		Long: short + ". The role is JSON as az takes it, or as \"role definition show\" prints it. Without AssignableScopes it can be assigned everywhere.",
+		Long: short + ". The role is JSON as az takes it, or as \"role definition show\" prints it. " + long,
 		Example: "  strongroom role definition " + use + ` --role-definition '{"Name": "Signer", "DataActions": ["Microsoft.KeyVault/vaults/keys/sign/action"]}'` +
 			"\n  strongroom role definition " + use + " --role-definition @signer.json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -320,7 +337,7 @@ func newRoleDefinitionPut(use, short string, id func(ctx context.Context, m *man
 				if err != nil {
 					return nil, err
 				}
-				a, err := m.send(ctx, http.MethodPut, m.subscription+definitionsPath+"/"+url.PathEscape(guid), rolesVersion, "", r.body(m))
+				a, err := m.send(ctx, http.MethodPut, r.scope(m)+definitionsPath+"/"+url.PathEscape(guid), rolesVersion, "", r.body(m))
 				if err != nil {
 					return nil, err
 				}

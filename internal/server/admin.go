@@ -236,15 +236,21 @@ func (s *Server) listOwners(r *http.Request) (any, error) {
 	return out, err
 }
 
-// addOwner makes a principal an Owner of the subscription: the way back when nobody with rights is left. The roles take it away.
+// addOwner makes a principal an Owner of the subscription, if he is none: the way back when nobody with rights is left. The management
+// plane takes it away.
 func (s *Server) addOwner(r *http.Request) (any, error) {
 	var in admin.Owner
 	if err := decodeAdmin(r, &in); err != nil {
 		return nil, err
 	}
-	a, _, err := s.resources.PutRoleAssignment(r.Context(), operator, s.resources.SubscriptionScope(), uuid.NewString(), resource.AssignmentParams{
+	owner := resource.AssignmentParams{
 		RoleDefinitionID: authz.RoleOwner, PrincipalID: in.PrincipalID, PrincipalType: authz.PrincipalType(in.PrincipalType),
-	})
+	}
+	subscription := s.resources.SubscriptionScope()
+	a, _, err := s.resources.PutRoleAssignment(r.Context(), operator, subscription, uuid.NewString(), owner)
+	if there, ok := errors.AsType[*resource.Error](err); ok && there.Kind == resource.RoleAssignmentExists {
+		a, _, err = s.resources.PutRoleAssignment(r.Context(), operator, subscription, there.Target, owner) // takes its condition away
+	}
 	if err != nil {
 		return nil, err
 	}
