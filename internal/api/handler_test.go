@@ -18,6 +18,7 @@ import (
 	"github.com/strongroom/strongroom/internal/hsm"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/managedhsm"
 	"github.com/strongroom/strongroom/internal/record"
 	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/sdomain"
@@ -104,7 +105,8 @@ func newHandlerOn(tb testing.TB, tier resource.Tier, provider hsm.Provider) *tes
 		must(err)
 	}
 	h.Handler = api.New(api.Config{
-		Service: h.service, Resources: h.resources, Verifier: verifier, Suffixes: []string{"vault.localhost"}, HSMSuffixes: []string{"managedhsm.localhost"},
+		Service: h.service, HSMs: managedhsm.New(managedhsm.Config{DB: db, Audit: log, Resources: h.resources}),
+		Resources: h.resources, Verifier: verifier, Suffixes: []string{"vault.localhost"}, HSMSuffixes: []string{"managedhsm.localhost"},
 		Authority: func(string) string { return "https://login.localhost/tenant" }, Region: "here",
 		Observe:     func(context.Context, *wire.Outcome) error { return nil },
 		MaxInFlight: 100, Logger: slog.New(slog.DiscardHandler), Now: time.Now,
