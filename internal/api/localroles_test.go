@@ -3,6 +3,7 @@ package api_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -20,6 +21,7 @@ import (
 	"github.com/strongroom/strongroom/internal/authz"
 	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/wire/wiretest"
+	"github.com/strongroom/strongroom/strongroomtest"
 )
 
 // hsmPlayer plays a script against the managed HSM of a handler. Its administrator asks if nobody else is named, by "@nobody", who
@@ -262,5 +264,78 @@ func TestLocalRecordedShapes(t *testing.T) {
 	}
 	if len(compared) < 9 {
 		t.Errorf("compared only %v", slices.Sorted(maps.Keys(compared)))
+	}
+}
+
+// TestLocalRolesOnRecord: what changes rights is announced and recorded under one name with one detail, and who may not is told
+// under which id the operator finds his request.
+func TestLocalRolesOnRecord(t *testing.T) {
+	t.Parallel()
+	s := strongroomtest.Start(t, &strongroomtest.Options{HSMs: []string{"pool"}})
+	nobody := s.CreatePrincipal(t, "nobody")
+	do := func(client, secret, method, path, body string) (status int, id, answer string) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), method, s.HSMURL("pool")+path+"?api-version=7.6", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+s.HSMToken(t, client, secret))
+		resp, err := s.HTTPClient().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		raw, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, resp.Header.Get("X-Ms-Request-Id"), string(raw)
+	}
+	const (
+		assignment = "/providers/Microsoft.Authorization/roleAssignments/a5510000-0000-4000-8000-000000000001"
+		definition = "/providers/Microsoft.Authorization/roleDefinitions/c0570000-0000-4000-8000-000000000001"
+	)
+	give := `{"properties":{"roleDefinitionId":"21dbd100-6940-42c2-9190-5d6cb909625b","principalId":"` + nobody.ObjectID + `"}}`
+	role := `{"properties":{"roleName":"Signer","permissions":[{"dataActions":["Microsoft.KeyVault/managedHsm/keys/sign/action"]}]}}`
+	given := "principal " + nobody.ObjectID + " role 21dbd100-6940-42c2-9190-5d6cb909625b scope /keys"
+	made := `role "Signer" at / dataActions Microsoft.KeyVault/managedHsm/keys/sign/action`
+	type entry struct{ operation, detail string }
+	var want []entry
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+		entry
+	}{
+		{"PUT", definition, role, 201, entry{"RoleDefinitionPut", made}},
+		{"DELETE", definition, "", 200, entry{"RoleDefinitionDelete", made}},
+		{"PUT", "/keys" + assignment, give, 201, entry{"RoleAssignmentPut", given}},
+		{"DELETE", assignment, "", 200, entry{"RoleAssignmentDelete", given}},
+		{"PATCH", "/settings/AllowKeyManagementOperationsThroughARM", `{"value":"true"}`, 200, entry{"SettingUpdate", "value true"}},
+	} {
+		if status, _, answer := do(s.ClientID, s.Secret, c.method, c.path, c.body); status != c.status {
+			t.Fatalf("%s %s: %d %s", c.method, c.path, status, answer)
+		}
+		want = append(want, c.entry)
+	}
+	status, id, answer := do(nobody.ClientID, nobody.Secret, "PUT", assignment, give)
+	if status != http.StatusForbidden || !strings.Contains(answer, "(Activity ID: "+id+")") {
+		t.Errorf("without a role: %d, %s for the request %s", status, answer, id)
+	}
+	got := make(map[string][]entry)
+	for _, rec := range s.AuditLog(t) {
+		properties, _ := rec["properties"].(map[string]any)
+		resource, _ := rec["resourceId"].(string)
+		operation, _ := rec["operationName"].(string)
+		detail, _ := properties["detail"].(string)
+		succeeded := rec["category"] == "AuditIntent" || rec["resultType"] == "Success"
+		if strings.Contains(resource, "/MANAGEDHSMS/POOL") && !strings.Contains(detail, s.ObjectID) && succeeded && slices.ContainsFunc(want, func(e entry) bool { return e.operation == operation }) {
+			category, _ := rec["category"].(string)
+			got[category] = append(got[category], entry{operation, detail})
+		}
+	}
+	for _, category := range []string{"AuditIntent", "AuditEvent"} {
+		if !slices.Equal(got[category], want) {
+			t.Errorf("%s: %v, want %v", category, got[category], want)
+		}
 	}
 }

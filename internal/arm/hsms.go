@@ -13,6 +13,7 @@ import (
 // answers 200 when it is done (operations.go).
 
 type hsmResource struct {
+	Identity   *hsmIdentity      `json:"identity,omitempty"`
 	SKU        sku               `json:"sku"`
 	ID         string            `json:"id"`
 	Name       string            `json:"name"`
@@ -36,6 +37,11 @@ type hsmProperties struct {
 	PublicNetworkAccess     string         `json:"publicNetworkAccess"`
 	Regions                 []hsmRegion    `json:"regions"`
 	SecurityDomain          securityDomain `json:"securityDomainProperties"`
+}
+
+type hsmIdentity struct {
+	Type         string              `json:"type"`
+	UserAssigned map[string]struct{} `json:"userAssignedIdentities"`
 }
 
 type hsmRegion struct {
@@ -65,8 +71,13 @@ func (q *request) hsmResource(v *resource.Vault) hsmResource {
 	if administrators == nil {
 		administrators = []string{}
 	}
+	state := "Succeeded"
+	if v.Restoring != "" {
+		state = "Restoring"
+	}
 	return hsmResource{
-		SKU: sku{hsmFamily(v.SKUName), v.SKUName}, ID: v.ARMID(), Name: v.Name, Type: hsmResourceType, Location: v.Location, Tags: tagsOf(v.Tags),
+		Identity: identityOf(v.Identities),
+		SKU:      sku{hsmFamily(v.SKUName), v.SKUName}, ID: v.ARMID(), Name: v.Name, Type: hsmResourceType, Location: v.Location, Tags: tagsOf(v.Tags),
 		SystemData: systemDataOf(v),
 		Properties: hsmProperties{
 			TenantID:                v.TenantID,
@@ -75,7 +86,7 @@ func (q *request) hsmResource(v *resource.Vault) hsmResource {
 			SoftDelete:              true,
 			SoftDeleteRetentionDays: v.RetentionDays,
 			PurgeProtection:         v.PurgeProtection,
-			ProvisioningState:       "Succeeded",
+			ProvisioningState:       state,
 			StatusMessage:           "The Managed HSM is provisioned and ready to use.",
 			Network:                 *network,
 			PublicNetworkAccess:     orEnabled(v.PublicNetworkAccess),
@@ -83,6 +94,43 @@ func (q *request) hsmResource(v *resource.Vault) hsmResource {
 			SecurityDomain:          securityDomain{v.Activation, activations[v.Activation]},
 		},
 	}
+}
+
+func identityOf(ids []string) *hsmIdentity {
+	if len(ids) == 0 {
+		return nil
+	}
+	out := &hsmIdentity{Type: userAssigned, UserAssigned: make(map[string]struct{})}
+	for _, id := range ids {
+		out.UserAssigned[id] = struct{}{}
+	}
+	return out
+}
+
+const userAssigned = "UserAssigned"
+
+// readIdentity reads which identities a managed HSM has; nil if nothing is said, empty for none.
+func readIdentity(body wire.Object) ([]string, error) {
+	o, ok, err := body.Object("identity")
+	if !ok || err != nil {
+		return nil, err
+	}
+	kind, err := o.Required("type")
+	if err != nil {
+		return nil, err
+	}
+	ids, err := o.Names("userAssignedIdentities")
+	switch {
+	case err != nil:
+		return nil, err
+	case equalFold(kind, "None"):
+		return []string{}, nil
+	case !equalFold(kind, userAssigned):
+		return nil, o.WrongType("type", "None or "+userAssigned)
+	case len(ids) == 0:
+		return nil, o.Missing("userAssignedIdentities")
+	}
+	return ids, nil
 }
 
 func getHSM(q *request) (response, error) {
@@ -135,6 +183,9 @@ func readPutHSM(body, properties wire.Object) (p resource.PutHSMParams, err erro
 		return p, err
 	}
 	if p.Administrators, err = properties.Strings("initialAdminObjectIds"); err != nil {
+		return p, err
+	}
+	if p.Identities, err = readIdentity(body); err != nil {
 		return p, err
 	}
 	if err := refuseRegions(properties); err != nil {
@@ -200,6 +251,9 @@ func patchHSM(q *request) (response, error) {
 	}
 	var p resource.PatchHSMParams
 	if p.Tags, err = body.Texts("tags"); err != nil {
+		return response{}, err
+	}
+	if p.Identities, err = readIdentity(body); err != nil {
 		return response{}, err
 	}
 	if err := refuseRegions(properties); err != nil {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/strongroom/strongroom/strongroomtest"
 )
 
 // TestSecretsStaySecret writes secrets through this plane, well and badly, and looks for them wherever something is written.
@@ -109,6 +111,34 @@ func TestRecords(t *testing.T) {
 		}
 		if !found {
 			t.Errorf("there is no record like %+v", want)
+		}
+	}
+}
+
+// TestActivationIsShown: a managed HSM says whether it is activated.
+func TestActivationIsShown(t *testing.T) {
+	t.Parallel()
+	p := newPlayer(t)
+	p.server.CreateHSM(t, "active", strongroomtest.HSMOptions{})
+	p.server.CreateHSM(t, "fresh", strongroomtest.HSMOptions{NotActivated: true})
+	answer := p.exchange([]string{"GET /subscriptions/<sub>/providers/Microsoft.KeyVault/managedHSMs?api-version=2023-07-01"}, nil)
+	var list struct {
+		Value []struct {
+			Name       string
+			Properties struct {
+				ProvisioningState        string
+				SecurityDomainProperties struct{ ActivationStatus, ActivationStatusMessage string }
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(answer[1]), &list); err != nil || len(list.Value) != 2 {
+		t.Fatalf("%v, %v", answer, err)
+	}
+	for _, hsm := range list.Value {
+		domain := hsm.Properties.SecurityDomainProperties
+		if active := hsm.Name == "active"; hsm.Properties.ProvisioningState != "Succeeded" || active != (domain.ActivationStatus == "Active") ||
+			active != (domain.ActivationStatusMessage == "Your HSM has been activated and can be used for cryptographic operations.") {
+			t.Errorf("%+v", hsm)
 		}
 	}
 }

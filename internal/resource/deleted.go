@@ -96,7 +96,7 @@ func (s *Service) purge(tx store.Tx, v *Vault) (more bool, err error) {
 	}
 	if v.family == &hsmFamily {
 		s.domains.Forget(v.domainKey()) // nor are its keys to stay in memory
-		if err := tx.Delete(v.domainKey()); err != nil {
+		if err := errors.Join(tx.Delete(v.domainKey()), tx.Delete(TransferKey(v.ID))); err != nil {
 			return false, err
 		}
 	}

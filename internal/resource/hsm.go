@@ -19,6 +19,7 @@ type PutHSMParams struct {
 	SoftDelete          *bool
 	Network             *authz.NetworkRules
 	PublicNetworkAccess *string
+	Identities          []string // ids of user-assigned identities
 	Recover             bool
 }
 
@@ -28,6 +29,7 @@ type PatchHSMParams struct {
 	PurgeProtection     *bool
 	Network             *authz.NetworkRules
 	PublicNetworkAccess *string
+	Identities          []string // ids of user-assigned identities
 }
 
 // hsmSKUs are the names that a managed HSM's SKU can have, those of Azure's newest hardware last. All of them are the same here.
@@ -43,7 +45,7 @@ func (s *Service) PutHSM(ctx context.Context, a Actor, group, name string, p Put
 			Tags: p.Tags, TenantID: p.TenantID, RetentionDays: p.RetentionDays, PurgeProtection: p.PurgeProtection, SoftDelete: p.SoftDelete,
 			Network: p.Network, PublicNetworkAccess: p.PublicNetworkAccess,
 		},
-		location: p.Location, recover: p.Recover, administrators: p.Administrators,
+		location: p.Location, recover: p.Recover, administrators: p.Administrators, identities: p.Identities,
 	}
 	if in.Tags == nil {
 		in.Tags = map[string]string{}
@@ -64,7 +66,7 @@ func (s *Service) PutHSM(ctx context.Context, a Actor, group, name string, p Put
 func (s *Service) PatchHSM(ctx context.Context, a Actor, group, name string, p PatchHSMParams) (*Vault, error) {
 	return s.patch(ctx, a, &hsmFamily, group, name, settings{PatchVaultParams: PatchVaultParams{
 		Tags: p.Tags, PurgeProtection: p.PurgeProtection, Network: p.Network, PublicNetworkAccess: p.PublicNetworkAccess,
-	}})
+	}, identities: p.Identities})
 }
 
 // GetHSM is GetVault for a managed HSM.

@@ -142,10 +142,13 @@ func TestActivate(t *testing.T) {
 	wantKind(t, err, ConflictError)
 	b.consistent(t)
 
+	must(t, b.db.Update(t.Context(), func(tx store.Tx) error { return tx.Put(TransferKey(v.ID), []byte("{}")) }))
 	_, err = b.DeleteHSM(t.Context(), owner, "g", "pool")
 	must(t, err)
 	must(t, b.PurgeHSM(t.Context(), owner, "local", "pool"))
-	if list := b.keys(t, domainPrefix); len(list) != 0 {
-		t.Errorf("the domain has outlived its managed HSM: %v", list)
+	for _, prefix := range []string{domainPrefix, TransferKey("")} {
+		if list := b.keys(t, prefix); len(list) != 0 {
+			t.Errorf("these have outlived their managed HSM: %v", list)
+		}
 	}
 }

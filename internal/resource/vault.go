@@ -59,10 +59,11 @@ type Vault struct {
 	Location        string
 	Tags            map[string]string
 	Tier            Tier
-	SKUName         string // of a managed HSM: "Standard_B1"
-	Activation      string // of a managed HSM: NotActivated or Active
-	Content         string // of a managed HSM: see ContentID
-	Restoring       string // of a managed HSM: the id of the job that restores all that is in it, "" if none does
+	SKUName         string   // of a managed HSM: "Standard_B1"
+	Activation      string   // of a managed HSM: NotActivated or Active
+	Content         string   // of a managed HSM: see ContentID
+	Identities      []string // of a managed HSM: the ids of its user-assigned identities, which are kept for who reads them
+	Restoring       string   // of a managed HSM: the id of the job that restores all that is in it, "" if none does
 	RetentionDays   int
 	PurgeProtection bool
 
@@ -248,6 +249,7 @@ type vaultRecord struct {
 	Activation      string            `json:"activation,omitempty"`
 	Content         string            `json:"content,omitempty"`
 	Restoring       string            `json:"restoring,omitempty"`
+	Identities      []string          `json:"identities,omitempty"`
 	RetentionDays   int               `json:"retentionDays"`
 	PurgeProtection bool              `json:"purgeProtection,omitempty"`
 	RBAC            bool              `json:"rbac,omitempty"`
@@ -300,7 +302,7 @@ func (f *family) decode(plaintext []byte) (*Vault, error) {
 func (r *vaultRecord) vault() *Vault {
 	v := &Vault{
 		ID: r.ID, Name: r.Name, TenantID: r.TenantID, SubscriptionID: r.SubscriptionID, ResourceGroup: r.ResourceGroup,
-		Location: r.Location, Tags: r.Tags, Tier: r.Tier, SKUName: r.SKUName, Activation: r.Activation, Content: r.Content, Restoring: r.Restoring,
+		Location: r.Location, Tags: r.Tags, Tier: r.Tier, SKUName: r.SKUName, Activation: r.Activation, Content: r.Content, Restoring: r.Restoring, Identities: r.Identities,
 		RetentionDays: r.RetentionDays, PurgeProtection: r.PurgeProtection, RBAC: r.RBAC, Administrators: r.Administrators,
 		EnabledForDeployment: r.Deployment, EnabledForDiskEncryption: r.DiskEncryption, EnabledForTemplateDeployment: r.Templates,
 		PublicNetworkAccess: r.PublicNetwork, Created: r.Created, CreatedBy: r.CreatedBy, CreatedByType: r.CreatedByType,
@@ -333,7 +335,7 @@ func (v *Vault) record() *vaultRecord {
 	r := &vaultRecord{
 		Format: record.Current(),
 		ID:     v.ID, Name: v.Name, TenantID: v.TenantID, SubscriptionID: v.SubscriptionID, ResourceGroup: v.ResourceGroup,
-		Location: v.Location, Tags: v.Tags, Tier: v.Tier, SKUName: v.SKUName, Activation: v.Activation, Content: v.Content, Restoring: v.Restoring,
+		Location: v.Location, Tags: v.Tags, Tier: v.Tier, SKUName: v.SKUName, Activation: v.Activation, Content: v.Content, Restoring: v.Restoring, Identities: v.Identities,
 		RetentionDays: v.RetentionDays, PurgeProtection: v.PurgeProtection, RBAC: v.RBAC, Administrators: v.Administrators,
 		Deployment: v.EnabledForDeployment, DiskEncryption: v.EnabledForDiskEncryption, Templates: v.EnabledForTemplateDeployment,
 		PublicNetwork: v.PublicNetworkAccess, Created: v.Created, CreatedBy: v.CreatedBy, CreatedByType: v.CreatedByType,
@@ -496,6 +498,24 @@ func checkInitialAdministrators(list []string) error {
 	for _, id := range list {
 		if _, ok := parseGUID(id); !ok {
 			return invalidProperty(target, "%.64q is no initial administrator: give the object id of a principal or of a group, which is a GUID.", id)
+		}
+	}
+	return nil
+}
+
+const maxIdentities = 50
+
+// checkIdentities refuses what is no id of a managed identity. Whether there is one of that id, nobody here knows.
+func checkIdentities(list []string) error {
+	const target, collection, limit = "identity.userAssignedIdentities", "/providers/microsoft.managedidentity/userassignedidentities/", 512
+	if len(list) > maxIdentities {
+		return invalidProperty(target, "A managed HSM can have %d user-assigned identities at most.", maxIdentities)
+	}
+	for _, id := range list {
+		_, name, found := strings.Cut(strings.ToLower(id), collection)
+		if len(id) > limit || !strings.HasPrefix(strings.ToLower(id), "/subscriptions/") || !found || name == "" || strings.Contains(name, "/") {
+			return invalidProperty(target, "'%s' is no id of a user-assigned identity, which is of the form "+
+				"/subscriptions/…/resourceGroups/…/providers/Microsoft.ManagedIdentity/userAssignedIdentities/<name>.", bounded(id))
 		}
 	}
 	return nil

@@ -63,6 +63,7 @@ type settings struct {
 	location       string
 	skuName        string
 	administrators []string
+	identities     []string // nil: as they are
 	defaultRBAC    bool
 	recover        bool
 	fresh          bool // the name must be free
@@ -274,6 +275,12 @@ func (s *Service) finish(tx store.Tx, a Actor, f *family, v *Vault, in settings)
 			return nil, err
 		}
 		v.Tags = in.Tags
+	}
+	if in.identities != nil {
+		if err := checkIdentities(in.identities); err != nil {
+			return nil, err
+		}
+		v.Identities = in.identities
 	}
 	if in.AccessPolicies != nil {
 		v.setPolicies(in.AccessPolicies)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -336,6 +337,22 @@ func (o Object) Object(name string) (inner Object, ok bool, err error) {
 		return Object{}, false, o.WrongType(name, "an object")
 	}
 	return Object{path: o.path + name + ".", members: members}, true, nil
+}
+
+// Names returns the names of what a member holds, in order, without those that are null; nil if the member is absent.
+func (o Object) Names(name string) ([]string, error) {
+	inner, ok, err := o.Object(name)
+	if !ok || err != nil {
+		return nil, err
+	}
+	names := []string{}
+	for k, v := range inner.members {
+		if v != nil {
+			names = append(names, k)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
 }
 
 // Strings returns a member that is a list of strings, nil if it is absent.
