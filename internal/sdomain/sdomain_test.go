@@ -55,7 +55,7 @@ func sealFile(t testing.TB, ids []string, required int) *File {
 	return f
 }
 
-func checkData2(t *testing.T, what string, got []Datum, err error) {
+func checkSome(t *testing.T, what string, got []Datum, err error) {
 	t.Helper()
 	same := func(a, b Datum) bool { return a.Tag == b.Tag && bytes.Equal(a.Value, b.Value) }
 	if err != nil || !slices.EqualFunc(got, someData(), same) {
@@ -70,7 +70,7 @@ func TestSeal(t *testing.T) {
 	f, again := sealFile(t, ids, 3), sealFile(t, ids, 3)
 	for _, some := range quorums(ids, 3) {
 		data, err := f.Open(holders(t, some, true))
-		checkData2(t, fmt.Sprint(some), data, err)
+		checkSome(t, fmt.Sprint(some), data, err)
 	}
 	for _, some := range quorums(ids, 2) {
 		_, err := f.Open(holders(t, some, true))
@@ -81,7 +81,7 @@ func TestSeal(t *testing.T) {
 	wantErr(t, "shares of two files", err, ErrAltered)
 	// With more keys the good shares are found, though two of five are from elsewhere.
 	data, err := f.Open(holders(t, ids, true))
-	checkData2(t, "with all keys", data, err)
+	checkSome(t, "with all keys", data, err)
 }
 
 // TestSealedForm: the text is that of the service.
@@ -192,15 +192,19 @@ func TestRandomElementIsUniform(t *testing.T) {
 	}
 }
 
-// device is a key on a smart card: no more than a crypto.Decrypter, which may be out of order.
+// device is a key on a smart card: no more than a crypto.Decrypter, which may be out of order, and counts.
 type device struct {
-	key *rsa.PrivateKey
-	err error
+	key   *rsa.PrivateKey
+	err   error
+	calls *int
 }
 
 func (d device) Public() crypto.PublicKey { return d.key.Public() }
 
 func (d device) Decrypt(r io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
+	if d.calls != nil {
+		*d.calls++
+	}
 	if d.err != nil {
 		return nil, d.err
 	}
@@ -231,6 +235,7 @@ func TestOpenErrors(t *testing.T) {
 		"none":                  {f, nil, ErrTooFewKeys, "it takes 2, and 0 came"},
 		"one too few":           {f, []Holder{first}, ErrTooFewKeys, "it takes 2, and 1 came"},
 		"a wrong one":           {f, []Holder{first, stranger}, ErrNoShare, "it takes 2, and 1 opened a share; key 2 has no share"},
+		"a wrong one, untold":   {f, []Holder{first, {Key: stranger.Key}}, ErrNoShare, "key 2 has no share"},
 		"wrong ones":            {f, []Holder{stranger, {Key: all[ids[6]].key}}, ErrTooFewKeys, "0 opened a share"},
 		"one twice":             {f, []Holder{first, first}, ErrDuplicate, "key 2 is there twice: it is number 1, too"},
 		"one twice, untold":     {f, []Holder{first, {Key: first.Key}}, ErrDuplicate, ""},
@@ -240,7 +245,7 @@ func TestOpenErrors(t *testing.T) {
 		"another's certificate": {f, []Holder{first, {second.Key, first.Certificate}}, ErrKeyMismatch, "key 2"},
 		"too many":              {f, make([]Holder, MaxHolders+1), nil, "too many"},
 		"a damaged share":       {&damaged, []Holder{first, second}, ErrAltered, "key 1 has a share that was altered"},
-		"a broken device":       {f, []Holder{{Key: device{all[ids[0]].key, noCard}}, second}, noCard, "key 1 does not open a share: the card was taken out"},
+		"a broken device":       {f, []Holder{{Key: device{key: all[ids[0]].key, err: noCard}}, second}, noCard, "key 1 does not open a share: the card was taken out"},
 	} {
 		data, err := tt.f.Open(tt.holders)
 		if err == nil || tt.want != nil && !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) {
@@ -248,9 +253,26 @@ func TestOpenErrors(t *testing.T) {
 		}
 	}
 	data, err := f.Open([]Holder{{Key: device{key: all[ids[0]].key}}, second})
-	checkData2(t, "with a device", data, err)
+	checkSome(t, "with a device", data, err)
 	data, err = damaged.Open([]Holder{first, second, holder(ids[2])})
-	checkData2(t, "with one more than necessary", data, err)
+	checkSome(t, "with one more than necessary", data, err)
+}
+
+// TestDevicesAreAskedSeldom: each time somebody may have to enter a PIN.
+func TestDevicesAreAskedSeldom(t *testing.T) {
+	t.Parallel()
+	ids := fastIDs()[:3]
+	f := sealFile(t, ids, 2)
+	var calls [3]int
+	var hs []Holder
+	for i, id := range []string{ids[0], ids[1], "wk-04"} { // the last is longer than any that has a share
+		hs = append(hs, Holder{Key: device{key: allOwners(t)[id].key, calls: &calls[i]}})
+	}
+	data, err := f.Open(hs)
+	checkSome(t, "with devices", data, err)
+	if want := [3]int{1, 1, 0}; calls != want {
+		t.Errorf("they were asked %v times, want %v", calls, want)
+	}
 }
 
 type ecDecrypter struct{ *ecdsa.PrivateKey }
@@ -376,9 +398,9 @@ func TestRewrap(t *testing.T) {
 		t.Fatal(err)
 	}
 	data, err := OpenRestoreBlob(blob, tk)
-	checkData2(t, "blob", data, err)
+	checkSome(t, "blob", data, err)
 	data, err = OpenRestoreBlob(append([]byte("\ufeff \n"), blob...), tk)
-	checkData2(t, "blob with a mark of its encoding", data, err)
+	checkSome(t, "blob with a mark of its encoding", data, err)
 
 	var raw blobJSON
 	if err := json.Unmarshal(blob, &raw); err != nil {
@@ -464,7 +486,7 @@ func TestTransferKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	data, err := OpenRestoreBlob(blob, &stored)
-	checkData2(t, "with the stored key", data, err)
+	checkSome(t, "with the stored key", data, err)
 
 	inPEM, err := ParseTransferKey("pem", string(given.PEM()))
 	if err != nil || inPEM.Thumbprint() != given.Thumbprint() {
@@ -483,7 +505,16 @@ func TestTransferKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	swapped := bytes.Replace(other, []byte(`"certificate":"`), []byte(`"certificate":"AAAA`), 1)
-	for _, bad := range [][]byte{nil, []byte(`{"v":1}`), []byte(`{"v":2}`), swapped} {
+	var mixed storedTransferKey
+	if err := json.Unmarshal(other, &mixed); err != nil {
+		t.Fatal(err)
+	}
+	mixed.Certificate = c.Raw
+	notItsOwn, err := json.Marshal(mixed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range [][]byte{nil, []byte(`{"v":1}`), []byte(`{"v":2}`), swapped, notItsOwn} {
 		if err := new(TransferKey).UnmarshalBinary(bad); err == nil {
 			t.Errorf("%.30s is taken", bad)
 		}
@@ -541,6 +572,23 @@ func TestJWEErrors(t *testing.T) {
 			t.Errorf("%s: %v, want %q", text, err, want)
 		}
 	}
+	// The same bytes with the border between content and tag elsewhere, and the same tag with unused bits set, are other texts.
+	parts := strings.Split(good, ".")
+	content, _ := decodeBase64URL(parts[3])
+	tag, _ := decodeBase64URL(parts[4])
+	moved := append(slices.Clip(parts[:3]), "", encodeBase64URL(append(content, tag...)))
+	long := mustSealText(t, cek, strings.Repeat("long ", 10))
+	longParts := strings.Split(long, ".")
+	content, _ = decodeBase64URL(longParts[3])
+	tag, _ = decodeBase64URL(longParts[4])
+	border := append(slices.Clip(longParts[:3]), encodeBase64URL(content[:16]), encodeBase64URL(append(content[16:], tag...)))
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	last := strings.IndexByte(alphabet, good[len(good)-1])
+	for _, text := range []string{strings.Join(moved, "."), strings.Join(border, "."), good[:len(good)-1] + alphabet[last|1:last|1+1]} {
+		if _, err := openDirect(text, 1000, cek); err == nil {
+			t.Errorf("%s opens as %s does", text, good)
+		}
+	}
 	if _, err := openDirect(good, 1000, cek[1:]); !errors.Is(err, errSealed) {
 		t.Errorf("a short key: %v", err)
 	}
@@ -548,7 +596,12 @@ func TestJWEErrors(t *testing.T) {
 
 func mustSeal(t *testing.T, cek []byte) string {
 	t.Helper()
-	text, err := sealDirect("kid", cek, []byte("text"))
+	return mustSealText(t, cek, "text")
+}
+
+func mustSealText(t *testing.T, cek []byte, plaintext string) string {
+	t.Helper()
+	text, err := sealDirect("kid", cek, []byte(plaintext))
 	if err != nil {
 		t.Fatal(err)
 	}
