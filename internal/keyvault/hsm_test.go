@@ -3,7 +3,9 @@ package keyvault
 import (
 	"bytes"
 	"context"
+	"crypto/elliptic"
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -652,4 +654,46 @@ func BenchmarkSign(b *testing.B) {
 			}
 		})
 	}
+}
+
+// TestHSMReachable: network rules are those of the managed HSM, not of the vault of that name.
+func TestHSMReachable(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	b.pool(t, "vault", newDomain(t)) // beside the vault of that name
+	hsms, inside, outside := b.of("vault"), netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("198.51.100.1")
+	reach := func(s *Service, from netip.Addr) error { return s.Reachable(ctx, "Vault", from) }
+	if err := errors.Join(reach(hsms, outside), hsms.Reachable(ctx, "nowhere", outside)); err != nil {
+		t.Error(err)
+	}
+	_, err := b.resources.PatchHSM(ctx, someone, "g", "vault", resource.PatchHSMParams{Network: &authz.NetworkRules{
+		Bypass: authz.BypassNone, DefaultAction: authz.DenyAddresses, IPRules: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(reach(hsms, inside), reach(b.Service, outside)); err != nil {
+		t.Error(err)
+	}
+	wantKind(t, reach(hsms, outside), ForbiddenByFirewall)
+	if _, err := b.resources.PatchHSM(ctx, someone, "g", "vault", resource.PatchHSMParams{PublicNetworkAccess: new("Disabled")}); err != nil {
+		t.Fatal(err)
+	}
+	wantKind(t, reach(hsms, inside), ForbiddenByConnection)
+	if err := reach(b.Service, inside); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestHSMTransfer brings keys into a managed HSM by transfer files, whose key-exchange key is in it.
+func TestHSMTransfer(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	b.pool(t, "pool", newDomain(t))
+	kek := b.take(t, "pool", "kek", ImportKeyParams{Type: "RSA", Private: rsaMembers(rsaKey()), Operations: []string{"import"}})
+	b.take(t, "pool", "moved", ImportKeyParams{Type: "EC", Transfer: transferFile(t, kek, pkcs8(t, makeEC(t, elliptic.P256()))), ParseKeyID: parseTestID})
+	if err := third(b.of("pool").Sign(ctx, admin, "pool", "moved", "", "ES256", make([]byte, 32))); err != nil {
+		t.Error(err)
+	}
+	b.consistent(t)
 }

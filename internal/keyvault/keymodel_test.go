@@ -148,6 +148,7 @@ func TestRandomKeyHistories(t *testing.T) {
 			h := &keyHistory{player: newPlayer(t, newBench(t), seed), vault: "keys", tier: tier, faulty: seed%2 == 1}
 			if tier == resource.ManagedHSM {
 				h.pool(t, h.vault, newDomain(t))
+				h.pool(t, "stranger", newDomain(t))
 				h.Service = h.ManagedHSMs()
 			} else {
 				h.tiered(t, h.vault, tier)
@@ -592,6 +593,10 @@ func (h *keyHistory) stepRestore(string) {
 		if h.key(b.key.name) != nil {
 			b = h.backups[h.rng.IntN(len(h.backups))]
 		}
+	}
+	if h.tier == resource.ManagedHSM && h.rng.IntN(4) == 0 {
+		_, err := h.RestoreKey(h.Context(), admin, "stranger", b.blob)
+		wantKind(h, err, BadParameter)
 	}
 	want := Kind(0)
 	if h.key(b.key.name) != nil {
