@@ -160,6 +160,12 @@ const (
 	preRestore = "pre-restore check"
 )
 
+// spans are their names in traces.
+var spans = map[string]string{
+	backup: "BackupClient.BeginBackup", preBackup: "BackupClient.BeginPreBackup",
+	restore: "BackupClient.BeginRestore", preRestore: "BackupClient.BeginPreRestore",
+}
+
 // BeginBackup backs up the whole HSM, its keys and its roles, to a new folder of the blob container at containerURL, such as
 // https://account.blob.core.windows.net/container. A query in the URL is dropped: the SAS token goes into the options. The result
 // has the FolderURL that BeginRestore takes. Poll asks how the job is; between two polls PollUntilDone waits as long as the

@@ -28,7 +28,7 @@ type job[T any] struct {
 
 // begin starts a job and returns the poller for it.
 func begin[T any](ctx context.Context, c *client, operation, method, path string, body any) (p *runtime.Poller[T], err error) {
-	ctx, end := runtime.StartSpan(ctx, "BackupClient.Begin "+operation, c.inner.Tracer(), nil)
+	ctx, end := runtime.StartSpan(ctx, spans[operation], c.inner.Tracer(), nil)
 	defer func() { end(err) }()
 	req, err := c.request(ctx, method, path, nil, body)
 	if err != nil {
