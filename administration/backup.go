@@ -42,7 +42,7 @@ func NewBackupClient(vaultURL string, cred azcore.TokenCredential, options *Clie
 
 // BeginBackupOptions are the options of BeginBackup and BeginPreBackup. Give a SASToken or UseManagedIdentity.
 type BeginBackupOptions struct {
-	SASToken           SASToken // with the rights to create, read, write and list, and an expiry
+	SASToken           SASToken // with the rights to create, read, write, delete and list, and an expiry
 	UseManagedIdentity bool     // the HSM uses its own identity at the container, not a SAS token
 	ResumeToken        string   // of an earlier poller: nothing is started, the job is followed further
 }
