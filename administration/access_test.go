@@ -26,7 +26,7 @@ func assignmentsOf(p administration.ListRoleAssignmentsResponse) []administratio
 func TestWireOfRoles(t *testing.T) {
 	t.Parallel()
 	r := newReplay(t, exchanges(t, 25, 36))
-	a := newClients(t, r.srv.URL, options(r.srv)).access
+	a := newClients(t, r.srv.URL, options(r.srv), credential{}).access
 	ctx := t.Context()
 	for _, scope := range []administration.Scope{administration.ScopeGlobal, administration.ScopeKeys, administration.KeyScope("k1")} {
 		created, err := a.CreateRoleAssignment(ctx, scope, "d", "p", &administration.CreateRoleAssignmentOptions{Name: "name1"})

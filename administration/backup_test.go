@@ -25,7 +25,7 @@ const (
 func TestWireOfBackups(t *testing.T) {
 	t.Parallel()
 	r := newReplay(t, exchanges(t, 0, 25))
-	c := newClients(t, r.srv.URL, options(r.srv)).backup
+	c := newClients(t, r.srv.URL, options(r.srv), credential{}).backup
 	ctx := t.Context()
 	job := administration.Operation{
 		JobID: "0fb37c079d75440bb079f91ae8796538", Status: administration.StatusSucceeded,
@@ -376,7 +376,7 @@ func TestSASTokenIsNotLogged(t *testing.T) {
 	srv, _ := serveJob(t, `{"status":"Failed","statusDetails":"no access with `+sas+`"}`)
 	o := options(srv)
 	o.Logging.IncludeBody = true
-	p, err := newClients(t, srv.URL, o).backup.BeginBackup(t.Context(), container+sas, &administration.BeginBackupOptions{SASToken: sas})
+	p, err := newClients(t, srv.URL, o, credential{}).backup.BeginBackup(t.Context(), container+sas, &administration.BeginBackupOptions{SASToken: sas})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,11 +45,11 @@ type clients struct {
 	settings *administration.SettingsClient
 }
 
-func newClients(t *testing.T, url string, options *administration.ClientOptions) clients {
+func newClients(t *testing.T, url string, options *administration.ClientOptions, cred azcore.TokenCredential) clients {
 	t.Helper()
-	access, err1 := administration.NewAccessControlClient(url, credential{}, options)
-	backup, err2 := administration.NewBackupClient(url, credential{}, options)
-	settings, err3 := administration.NewSettingsClient(url, credential{}, options)
+	access, err1 := administration.NewAccessControlClient(url, cred, options)
+	backup, err2 := administration.NewBackupClient(url, cred, options)
+	settings, err3 := administration.NewSettingsClient(url, cred, options)
 	if err := errors.Join(err1, err2, err3); err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func serve(t *testing.T, handler http.HandlerFunc) (*httptest.Server, clients) {
 		}
 	}))
 	t.Cleanup(srv.Close)
-	return srv, newClients(t, srv.URL, options(srv))
+	return srv, newClients(t, srv.URL, options(srv), credential{})
 }
 
 // An exchange is a request and its answer as the files of exchanges have them.
@@ -174,6 +174,13 @@ func wantError(t *testing.T, err error, status int, code string) {
 	}
 }
 
+func wantStatus(t *testing.T, err error, status int) {
+	t.Helper()
+	if refused, ok := errors.AsType[*azcore.ResponseError](err); !ok || refused.StatusCode != status {
+		t.Errorf("got %v, want status %d", err, status)
+	}
+}
+
 // wantText checks an error that is none of the service's.
 func wantText(t *testing.T, err error, text string) {
 	t.Helper()
@@ -203,7 +210,7 @@ func TestForeignResource(t *testing.T) {
 	srv, _ := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("the server was given a token") })
 	o := options(srv)
 	o.DisableChallengeResourceVerification = false
-	_, err := newClients(t, srv.URL, o).settings.GetSettings(t.Context(), nil)
+	_, err := newClients(t, srv.URL, o, credential{}).settings.GetSettings(t.Context(), nil)
 	wantText(t, err, "parent domain")
 }
 
@@ -217,7 +224,7 @@ func TestAPIVersion(t *testing.T) {
 	})
 	o := options(srv)
 	o.APIVersion = "7.4"
-	if _, err := newClients(t, srv.URL, o).settings.GetSettings(t.Context(), nil); err != nil {
+	if _, err := newClients(t, srv.URL, o, credential{}).settings.GetSettings(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -99,7 +99,7 @@ func TestRecordedRoles(t *testing.T) {
 				})
 			}
 			r := newReplay(t, challenged(x))
-			a := newClients(t, r.srv.URL, options(r.srv)).access
+			a := newClients(t, r.srv.URL, options(r.srv), credential{}).access
 			got := callRecorded(t, a, e)
 			var answer any
 			if err := json.Unmarshal([]byte(e.ResponseBody), &answer); err != nil {
@@ -225,7 +225,7 @@ func TestRecordedSettings(t *testing.T) {
 	t.Parallel()
 	for _, e := range recorded(t, "settings") {
 		r := newReplay(t, challenged(e.exchange()))
-		s := newClients(t, r.srv.URL, options(r.srv)).settings
+		s := newClients(t, r.srv.URL, options(r.srv), credential{}).settings
 		name := path.Base(e.Path)
 		var got []administration.Setting
 		var err error
@@ -280,7 +280,7 @@ func TestRecordedBackups(t *testing.T) {
 			continue
 		}
 		r := newReplay(t, challenged(all...))
-		b := newClients(t, r.srv.URL, options(r.srv)).backup
+		b := newClients(t, r.srv.URL, options(r.srv), credential{}).backup
 		for _, x := range all {
 			if x.Method != "GET" {
 				followRecorded(t, b, x)

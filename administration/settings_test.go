@@ -15,7 +15,7 @@ func TestWireOfSettings(t *testing.T) {
 	one.URI = "/settings/AllowKeyManagementOperationsThroughARM?api-version=2025-07-01"
 	one.Response = `{"name":"AllowKeyManagementOperationsThroughARM","type":"boolean","value":"true"}`
 	r := newReplay(t, append(all, one))
-	s := newClients(t, r.srv.URL, options(r.srv)).settings
+	s := newClients(t, r.srv.URL, options(r.srv), credential{}).settings
 	got, err := s.GetSettings(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
