@@ -130,13 +130,13 @@ func allHSMRoles(ctx context.Context, c accessControl, scope administration.Scop
 	return all, nil
 }
 
-// findHSMRole finds a role by its name for people, or by its id as a GUID or a path.
-func findHSMRole(ctx context.Context, c accessControl, what string) (administration.RoleDefinition, error) {
-	if id := what[strings.LastIndexByte(what, '/')+1:]; uuid.Validate(id) == nil {
-		got, err := c.GetRoleDefinition(ctx, administration.ScopeGlobal, id, nil)
+// findHSMRole finds a role by its name for people, or by its id as a GUID or a path. Who may read roles at one scope alone asks there.
+func findHSMRole(ctx context.Context, c accessControl, at administration.Scope, what string) (administration.RoleDefinition, error) {
+	if id := lastSegment(what); uuid.Validate(id) == nil {
+		got, err := c.GetRoleDefinition(ctx, at, id, nil)
 		return got.RoleDefinition, err
 	}
-	all, err := allHSMRoles(ctx, c, administration.ScopeGlobal)
+	all, err := allHSMRoles(ctx, c, at)
 	if err != nil {
 		return administration.RoleDefinition{}, err
 	}
@@ -227,7 +227,7 @@ func newHSMRoleDefinitionShow() *cobra.Command {
 				return err
 			}
 			return showHSM(cmd, &h, openAccess, func(ctx context.Context, c accessControl) (any, error) {
-				d, err := findHSMRole(ctx, c, what)
+				d, err := findHSMRole(ctx, c, administration.ScopeGlobal, what)
 				return newHSMRole(d), err
 			}, hsmRoleColumns()...)
 		},
@@ -251,7 +251,7 @@ func newHSMRoleDefinitionDelete() *cobra.Command {
 				return err
 			}
 			return onHSM(cmd, &h, openAccess, func(ctx context.Context, c accessControl) error {
-				d, err := findHSMRole(ctx, c, what)
+				d, err := findHSMRole(ctx, c, administration.ScopeGlobal, what)
 				if err != nil {
 					return err
 				}
@@ -330,7 +330,7 @@ func newHSMRoleDefinitionUpdate() *cobra.Command {
 			if what == "" {
 				what = d.RoleName
 			}
-			present, err := findHSMRole(ctx, c, what)
+			present, err := findHSMRole(ctx, c, administration.ScopeGlobal, what)
 			return present.Name, err
 		})
 }
@@ -384,35 +384,6 @@ func hsmAssignmentColumns() []string {
 	return []string{"principalName", "principalId", "roleName", "scope"}
 }
 
-// describeHSMAssignments adds the names of the roles, and those of the principals if there is a directory.
-func describeHSMAssignments(ctx context.Context, c accessControl, m *manager, all ...administration.RoleAssignment) ([]hsmAssignment, error) {
-	definitions, err := allHSMRoles(ctx, c, administration.ScopeGlobal)
-	if err != nil {
-		return nil, err
-	}
-	roles, ids := make(map[string]string), make([]string, len(all))
-	for _, d := range definitions {
-		roles[strings.ToLower(d.ID)] = d.RoleName
-	}
-	for i, a := range all {
-		ids[i] = a.PrincipalID
-	}
-	var names map[string]string
-	if m != nil {
-		if names, err = m.names(ctx, ids); err != nil && !isForbidden(err) {
-			return nil, err
-		}
-	}
-	out := make([]hsmAssignment, len(all))
-	for i, a := range all {
-		out[i] = hsmAssignment{
-			a.ID, a.Name, "Microsoft.Authorization/roleAssignments", a.Scope, a.RoleDefinitionID, roles[strings.ToLower(a.RoleDefinitionID)],
-			a.PrincipalID, names[strings.ToLower(a.PrincipalID)],
-		}
-	}
-	return out, nil
-}
-
 // isForbidden is for what only some may see, and others can do without.
 func isForbidden(err error) bool {
 	refused, ok := errors.AsType[*azcore.ResponseError](err)
@@ -445,6 +416,23 @@ func (q *hsmQuery) check() error {
 	return err
 }
 
+// at is the scope to ask at.
+func (q *hsmQuery) at() administration.Scope {
+	if q.scope == "" {
+		return administration.ScopeGlobal
+	}
+	return administration.Scope(q.scope)
+}
+
+// roleID is the id of the role. As with az nothing is looked up for one that is named by its id: not everybody may read roles.
+func (q *hsmQuery) roleID(ctx context.Context, c accessControl) (string, error) {
+	if id := lastSegment(q.role); uuid.Validate(id) == nil {
+		return "Microsoft.KeyVault/providers/Microsoft.Authorization/roleDefinitions/" + id, nil
+	}
+	d, err := findHSMRole(ctx, c, q.at(), q.role)
+	return d.ID, err
+}
+
 // principal turns --assignee into an object id.
 func (q *hsmQuery) principal(ctx context.Context, m *manager) error {
 	switch isID := uuid.Validate(q.assignee) == nil; {
@@ -473,14 +461,14 @@ func (q *hsmQuery) find(ctx context.Context, c accessControl, m *manager) ([]adm
 	}
 	role := ""
 	if q.role != "" {
-		d, err := findHSMRole(ctx, c, q.role)
+		id, err := q.roleID(ctx, c)
 		if err != nil {
 			return nil, err
 		}
-		role = d.ID
+		role = id
 	}
 	var found []administration.RoleAssignment
-	pager := c.NewListRoleAssignmentsPager(administration.ScopeGlobal, nil)
+	pager := c.NewListRoleAssignmentsPager(q.at(), nil)
 	for pager.More() {
 		page, err := pager.NextPage(ctx)
 		if err != nil {
@@ -494,6 +482,35 @@ func (q *hsmQuery) find(ctx context.Context, c accessControl, m *manager) ([]adm
 		}
 	}
 	return found, nil
+}
+
+// describe adds the names of the roles, and those of the principals if there is a directory.
+func (q *hsmQuery) describe(ctx context.Context, c accessControl, m *manager, all ...administration.RoleAssignment) ([]hsmAssignment, error) {
+	definitions, err := allHSMRoles(ctx, c, q.at())
+	if err != nil && !isForbidden(err) {
+		return nil, err
+	}
+	roles, ids := make(map[string]string), make([]string, len(all))
+	for _, d := range definitions {
+		roles[strings.ToLower(d.ID)] = d.RoleName
+	}
+	for i, a := range all {
+		ids[i] = a.PrincipalID
+	}
+	var names map[string]string
+	if m != nil {
+		if names, err = m.names(ctx, ids); err != nil && !isForbidden(err) {
+			return nil, err
+		}
+	}
+	out := make([]hsmAssignment, len(all))
+	for i, a := range all {
+		out[i] = hsmAssignment{
+			a.ID, a.Name, "Microsoft.Authorization/roleAssignments", a.Scope, a.RoleDefinitionID, roles[strings.ToLower(a.RoleDefinitionID)],
+			a.PrincipalID, names[strings.ToLower(a.PrincipalID)],
+		}
+	}
+	return out, nil
 }
 
 func newHSMRoleAssignmentList() *cobra.Command {
@@ -517,7 +534,7 @@ func newHSMRoleAssignmentList() *cobra.Command {
 				if err != nil {
 					return nil, err
 				}
-				return describeHSMAssignments(ctx, c, m, found...)
+				return q.describe(ctx, c, m, found...)
 			}, hsmAssignmentColumns()...)
 		},
 	}
@@ -570,18 +587,18 @@ func newHSMRoleAssignmentCreate() *cobra.Command {
 }
 
 func (q *hsmQuery) create(ctx context.Context, c accessControl, m *manager, name string) (any, error) {
-	d, err := findHSMRole(ctx, c, q.role)
+	role, err := q.roleID(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	if err := q.principal(ctx, m); err != nil {
 		return nil, err
 	}
-	made, err := c.CreateRoleAssignment(ctx, administration.Scope(q.scope), d.ID, q.objectID, &administration.CreateRoleAssignmentOptions{Name: name})
+	made, err := c.CreateRoleAssignment(ctx, q.at(), role, q.objectID, &administration.CreateRoleAssignmentOptions{Name: name})
 	if err != nil {
 		return nil, err
 	}
-	out, err := describeHSMAssignments(ctx, c, m, made.RoleAssignment)
+	out, err := q.describe(ctx, c, m, made.RoleAssignment)
 	if err != nil {
 		return nil, err
 	}
@@ -624,7 +641,7 @@ alone, not within it.`,
 				if name != "" {
 					ids = []string{name}
 				}
-				return deleteHSMAssignments(ctx, c, ids)
+				return q.delete(ctx, c, ids)
 			})
 		},
 	}
@@ -649,14 +666,14 @@ func (q *hsmQuery) deleteAll(ctx context.Context, c accessControl, m *manager) e
 	for _, a := range found {
 		ids = append(ids, a.Name)
 	}
-	return deleteHSMAssignments(ctx, c, ids)
+	return q.delete(ctx, c, ids)
 }
 
-// deleteHSMAssignments deletes what it can.
-func deleteHSMAssignments(ctx context.Context, c accessControl, ids []string) error {
+// delete deletes what it can.
+func (q *hsmQuery) delete(ctx context.Context, c accessControl, ids []string) error {
 	var errs []error
 	for _, id := range ids {
-		_, err := c.DeleteRoleAssignment(ctx, administration.ScopeGlobal, id[strings.LastIndexByte(id, '/')+1:], nil)
+		_, err := c.DeleteRoleAssignment(ctx, q.at(), lastSegment(id), nil)
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

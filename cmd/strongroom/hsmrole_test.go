@@ -57,7 +57,7 @@ func hsmRoles(t *testing.T) accessControl {
 			if err := json.NewDecoder(r.Body).Decode(&object); err != nil {
 				t.Error(err)
 			}
-			object["name"], object["id"] = name, "/"+rest
+			object["name"], object["id"] = name, "Microsoft.KeyVault/providers/Microsoft.Authorization/"+rest
 			if collection == "roleAssignments" {
 				object["properties"].(map[string]any)["scope"] = path.Join("/", scope)
 			}
@@ -136,7 +136,7 @@ func TestHSMAssignments(t *testing.T) {
 			}
 		}
 	}
-	shown, err := describeHSMAssignments(ctx, c, nil, administration.RoleAssignment{RoleDefinitionID: "/roleDefinitions/" + guid1, PrincipalID: bob, Scope: "/keys"})
+	shown, err := (&hsmQuery{}).describe(ctx, c, nil, administration.RoleAssignment{RoleDefinitionID: "Microsoft.KeyVault/providers/Microsoft.Authorization/roleDefinitions/" + guid1, PrincipalID: bob, Scope: "/keys"})
 	if err != nil || shown[0].RoleName != "Signer" || shown[0].PrincipalID != bob || shown[0].Scope != "/keys" {
 		t.Errorf("got %v, %v", shown, err)
 	}
@@ -146,10 +146,10 @@ func TestHSMAssignments(t *testing.T) {
 	if err := (&hsmQuery{assignee: alice}).deleteAll(ctx, c, nil); exitCode(&workError{err}) != exitNotFound {
 		t.Errorf("got %v", err)
 	}
-	if err := deleteHSMAssignments(ctx, c, []string{"/roleAssignments/" + guid1}); exitCode(&workError{err}) != exitNotFound {
+	if err := (&hsmQuery{}).delete(ctx, c, []string{"/roleAssignments/" + guid1}); exitCode(&workError{err}) != exitNotFound {
 		t.Errorf("got %v", err)
 	}
-	if _, err := findHSMRole(ctx, c, "Painter"); exitCode(&workError{err}) != exitNotFound {
+	if _, err := findHSMRole(ctx, c, administration.ScopeGlobal, "Painter"); exitCode(&workError{err}) != exitNotFound {
 		t.Errorf("got %v", err)
 	}
 }

@@ -79,17 +79,14 @@ func (h *hsmTarget) connect(ctx context.Context) (*connection, error) {
 		return nil, err
 	}
 	if h.id == "" {
-		h.url = "https://" + withPort(h.name+"."+hsmDomain(status), status)
+		h.url = "https://" + withPort(h.name+"."+status.HSMSuffix, status)
 	}
 	return &connection{h.url, credential, options}, nil
 }
 
-// hsmDomain is where the managed HSMs of a server answer.
-func hsmDomain(status *admin.Status) string { return "managedhsm." + status.Domain }
-
 func (h *hsmTarget) isLocal(status *admin.Status) bool {
 	_, suffix, _ := strings.Cut(strings.TrimPrefix(h.url, "https://"), ".")
-	return strings.EqualFold(suffix, withPort(hsmDomain(status), status))
+	return strings.EqualFold(suffix, withPort(status.HSMSuffix, status))
 }
 
 // directory asks who is who, if the managed HSM was named as one of the server on this machine. Else it is nil.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -17,6 +18,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/strongroom/strongroom/securitydomain"
 )
 
 // The scripts start the program itself: this test binary under the name strongroom.
@@ -36,6 +39,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"activate":    activate,
 			"capture":     capture,
 			"certificate": certificate,
 			"damage":      damage,
@@ -45,6 +49,32 @@ func TestScripts(t *testing.T) {
 			"member":      member,
 		},
 	})
+}
+
+// activate HSM activates a managed HSM of the server by the download of its security domain, which nobody keeps.
+func activate(ts *testscript.TestScript, _ bool, args []string) {
+	h := hsmTarget{name: args[0], reach: reach{where: place{data: ts.Getenv("STRONGROOM_DATA")}}}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, err := h.connect(ctx)
+	ts.Check(err)
+	var certificates []*x509.Certificate
+	for range 3 {
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		ts.Check(err)
+		template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+		der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+		ts.Check(err)
+		certificate, err := x509.ParseCertificate(der)
+		ts.Check(err)
+		certificates = append(certificates, certificate)
+	}
+	info, err := securitydomain.NewCertificateInfo(2, certificates...)
+	ts.Check(err)
+	client, err := securitydomain.NewClient(c.vaultURL, c.credential, &securitydomain.ClientOptions{ClientOptions: c.options})
+	ts.Check(err)
+	_, err = client.BeginDownload(ctx, info, nil)
+	ts.Check(err)
 }
 
 // capture VARIABLE REGEXP sets a variable to the first submatch in the last standard output.

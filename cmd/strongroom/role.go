@@ -180,13 +180,16 @@ func newRoleDefinitionList() *cobra.Command {
 
 func newRoleDefinitionShow() *cobra.Command {
 	var (
-		s    scoped
-		name string
+		s        scoped
+		name, id string
 	)
 	cmd := &cobra.Command{
 		Use: "show --name NAME", Short: "Show a role with what it permits",
 		Example: "  strongroom role definition show --name 'Key Vault Crypto User'",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if name == "" {
+				name = id
+			}
 			if name == "" {
 				return usagef("--name is missing: which role?")
 			}
@@ -205,7 +208,7 @@ func newRoleDefinitionShow() *cobra.Command {
 	s.register(cmd, "id or permissions")
 	f := cmd.Flags()
 	f.StringVarP(&name, "name", "n", "", "name, GUID or id of the role")
-	f.StringVar(&name, "id", "", "the same as --name")
+	f.StringVar(&id, "id", "", "id of the role, instead of --name")
 	return cmd
 }
 
