@@ -150,23 +150,10 @@ func (s *Service) backupObject(ctx context.Context, caller *identity.Caller, vau
 		if o.Versions > MaxBackupVersions {
 			return badParameter("The %s %s has %d versions; a backup holds %d at most.", kind, name, o.Versions, MaxBackupVersions)
 		}
-		b.TenantID, b.Name, b.Current, b.Versions = v.TenantID, o.Name, o.Current, nil
+		b.TenantID, b.Name, b.Current = v.TenantID, o.Name, o.Current
 		b.Rotation, b.Release = o.Rotation, o.Release
-		for e, err := range r.Scan(versionPrefix(o.ID), store.PrefixEnd(versionPrefix(o.ID))) {
-			if err != nil {
-				return err
-			}
-			rec, err := record.Decode[versionRecord](e.Value)
-			if err != nil {
-				return err
-			}
-			value, err := r.Get(valueKey(o.ID, rec.Version))
-			if err != nil {
-				return err
-			}
-			b.Versions = append(b.Versions, backupVersion{*rec, value})
-		}
-		return nil
+		b.Versions, err = versionsOf(r, o.ID)
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -189,6 +176,26 @@ func (s *Service) sealBackup(domain *sdomain.DomainKeys, kind ObjectKind, plaint
 	}
 	text, err := domain.SealKeyBackup(plaintext) // that of a vault's key would be as long in bytes as this in characters
 	return []byte(text), err
+}
+
+// versionsOf reads all versions of an object with their values.
+func versionsOf(r store.Reader, objectID string) ([]backupVersion, error) {
+	var out []backupVersion
+	for e, err := range r.Scan(versionPrefix(objectID), store.PrefixEnd(versionPrefix(objectID))) {
+		if err != nil {
+			return nil, err
+		}
+		rec, err := record.Decode[versionRecord](e.Value)
+		if err != nil {
+			return nil, err
+		}
+		value, err := r.Get(valueKey(objectID, rec.Version))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, backupVersion{*rec, value})
+	}
+	return out, nil
 }
 
 // openBackup reads a blob for a vault, or for a managed HSM with that domain.
@@ -280,9 +287,7 @@ func (s *Service) restoreObject(ctx context.Context, caller *identity.Caller, va
 		if err := s.checkRestorable(tx, v, kind, b); err != nil {
 			return err
 		}
-		return record.Put(tx, garbageKey(o.ID), garbageRecord{
-			Format: record.Current(), After: s.now().Add(restoreTime).Unix(),
-		})
+		return s.expect(tx, o.ID)
 	})
 	if err != nil {
 		return named, err
@@ -295,11 +300,7 @@ func (s *Service) restoreObject(ctx context.Context, caller *identity.Caller, va
 		if err := s.checkRestorable(tx, v, kind, b); err != nil {
 			return err
 		}
-		mark, err := record.Get[garbageRecord](tx, garbageKey(o.ID))
-		if errors.Is(err, store.ErrNotFound) || err == nil && mark.Collecting {
-			return &Error{Kind: Conflict, Object: kind, Message: "The restore took too long and was given up. Try again."}
-		}
-		if err != nil {
+		if err := arrived(tx, kind, o.ID); err != nil {
 			return err
 		}
 		rec, err := s.current(tx, &o)
@@ -309,12 +310,30 @@ func (s *Service) restoreObject(ctx context.Context, caller *identity.Caller, va
 		live := o
 		s.plan(&live, rec)
 		out = found{v, &live, rec}
-		return errors.Join(tx.Delete(garbageKey(o.ID)), record.Put(tx, objectKey(v, kind, o.Name), live), schedule(tx, v, &live))
+		return errors.Join(record.Put(tx, objectKey(v, kind, o.Name), live), schedule(tx, v, &live))
 	})
 	if err != nil {
 		return named, err
 	}
 	return out, nil
+}
+
+// expect marks versions that will be written under an object id which nothing names yet, so that they are collected if they never
+// become visible.
+func (s *Service) expect(tx store.Tx, objectID string) error {
+	return record.Put(tx, garbageKey(objectID), garbageRecord{Format: record.Current(), After: s.now().Add(restoreTime).Unix()})
+}
+
+// arrived takes the mark away in the transaction that makes the versions visible, unless they are being collected already.
+func arrived(tx store.Tx, kind ObjectKind, id string) error {
+	mark, err := record.Get[garbageRecord](tx, garbageKey(id))
+	if errors.Is(err, store.ErrNotFound) || err == nil && mark.Collecting {
+		return &Error{Kind: Conflict, Object: kind, Message: "The restore took too long and was given up. Try again."}
+	}
+	if err != nil {
+		return err
+	}
+	return tx.Delete(garbageKey(id))
 }
 
 // checkRestorable refuses a restore into a vault that may not hold the object, or over a name that is in use, live or

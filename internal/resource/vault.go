@@ -107,6 +107,13 @@ func (v *Vault) ContentID() string {
 	return v.ID
 }
 
+// WithContent returns the managed HSM as it would be with another content.
+func (v *Vault) WithContent(id string) *Vault {
+	other := *v
+	other.Content = id
+	return &other
+}
+
 // InUse refuses what cannot be done in a managed HSM that is not activated, or whose content is being replaced.
 func (v *Vault) InUse() error {
 	switch {
