@@ -9,6 +9,7 @@ object id of the managed identity. The names of the vaults that are made here re
 """
 
 import base64
+import datetime
 import hashlib
 import io
 import json
@@ -22,7 +23,8 @@ import unittest
 from contextlib import redirect_stderr, redirect_stdout
 
 from azure.cli.core import get_default_cli
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 TENANT = os.environ["E2E_TENANT"]
@@ -410,6 +412,108 @@ class HSMs(Group):
         self.az(f"keyvault delete --hsm-name {name}")
         self.assertIn(name, [h["name"] for h in self.az("keyvault list-deleted --resource-type hsm")])
         self.az(f"keyvault purge --hsm-name {name}")
+
+
+class Domains(Group):
+    def owner(self, folder, name, password=None):
+        """Makes a key and a certificate where az looks for them, and returns both paths."""
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        begin = datetime.datetime(2026, 1, 1)
+        certificate = (
+            x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+            .not_valid_before(begin)
+            .not_valid_after(begin + datetime.timedelta(days=365))
+            .sign(key, hashes.SHA256())
+        )
+        protection = serialization.NoEncryption()
+        if password:
+            protection = serialization.BestAvailableEncryption(password.encode())
+        pem = serialization.Encoding.PEM
+        paths = os.path.join(folder, name + ".pem"), os.path.join(folder, name + ".cer")
+        for path, content in zip(
+            paths,
+            (
+                key.private_bytes(pem, serialization.PrivateFormat.PKCS8, protection),
+                certificate.public_bytes(pem),
+            ),
+        ):
+            with open(path, "wb") as f:
+                f.write(content)
+        return paths
+
+    def hsm(self, suffix):
+        name = self.name(suffix)
+        self.az(
+            f"keyvault create --hsm-name {name} -g {self.name('group')} -l local --administrators {OBJECT} --retention-days 7"
+        )
+        return name
+
+    def test(self):
+        self.register()
+        self.login()
+        self.az(f"group create -n {self.name('group')} -l local")
+        one, other = self.hsm("one"), self.hsm("other")
+        folder = os.path.dirname(self.file())
+        owners = [self.owner(folder, f"owner{n}", "passwort-ü" if n == 0 else None) for n in range(3)]
+        keys, certificates = (" ".join(paths) for paths in zip(*owners))
+        domain, again, exchange, blob = (os.path.join(folder, f) for f in ("domain", "again", "exchange", "blob"))
+
+        self.refused("(?i)not activated", f"keyvault key list --hsm-name {one}")
+        self.refused(
+            "4 of 3 is not a quorum",
+            f"keyvault security-domain download --hsm-name {one} --sd-wrapping-keys {certificates} --sd-quorum 4 "
+            f"--security-domain-file {domain}",
+        )
+        status = self.az(
+            f"keyvault security-domain download --hsm-name {one} --sd-wrapping-keys {certificates} --sd-quorum 2 "
+            f"--security-domain-file {domain}"
+        )
+        self.assertEqual(status["status"], "Success")
+        shown = self.az(f"keyvault show --hsm-name {one}")["properties"]["securityDomainProperties"]
+        self.assertEqual(shown["activationStatus"], "Active")
+        self.az(
+            f"keyvault security-domain download --hsm-name {one} --sd-wrapping-keys {certificates} --sd-quorum 3 "
+            f"--security-domain-file {again} --no-wait"
+        )
+        for operation in ("download", "upload"):
+            status = self.az(f"keyvault security-domain wait --hsm-name {one} --target-operation {operation}")
+            self.assertEqual(status["status"], "Success")
+        self.refused("is active", f"keyvault security-domain init-recovery --hsm-name {one} --sd-exchange-key {exchange}")
+
+        self.az(f"keyvault security-domain init-recovery --hsm-name {other} --sd-exchange-key {exchange}")
+        self.az(
+            f"keyvault security-domain restore-blob --sd-file {domain} --sd-exchange-key {exchange} --sd-wrapping-keys {keys} "
+            f"--sd-file-restore-blob {blob} --passwords passwort-ü"
+        )
+        with open(blob, encoding="ascii") as f:
+            altered = json.load(f)
+        altered["EncData"]["data"].pop()
+        self.refused(
+            "has no datum",
+            f"keyvault security-domain upload --hsm-name {other} --sd-file {self.file(json.dumps(altered).encode())} --restore-blob",
+        )
+        status = self.az(f"keyvault security-domain upload --hsm-name {other} --sd-file {blob} --restore-blob")
+        self.assertEqual(status["status"], "Success")
+        shown = self.az(f"keyvault show --hsm-name {other}")["properties"]["securityDomainProperties"]
+        self.assertEqual(shown["activationStatus"], "Active")
+
+        for name in (one, other):
+            self.az(
+                f"keyvault role assignment create --hsm-name {name} --role 'Managed HSM Crypto User' --scope / "
+                f"--assignee-object-id {OBJECT} --assignee-principal-type ServicePrincipal"
+            )
+        backup = self.file()
+        self.az(f"keyvault key create --hsm-name {one} -n k --kty RSA-HSM --size 2048")
+        sealed = self.az(
+            f"keyvault key encrypt --hsm-name {one} -n k --algorithm RSA-OAEP-256 --data-type plaintext", "--value", PLAINTEXT
+        )["result"]
+        self.az(f"keyvault key backup --hsm-name {one} -n k -f {backup}")
+        self.az(f"keyvault key restore --hsm-name {other} -f {backup}")
+        opened = self.az(
+            f"keyvault key decrypt --hsm-name {other} -n k --algorithm RSA-OAEP-256 --data-type plaintext", "--value", sealed
+        )
+        self.assertEqual(opened["result"], PLAINTEXT)
 
 
 if __name__ == "__main__":
