@@ -150,7 +150,7 @@ gets one for everything, unless there is --no-self-perms.`,
 				}
 				if s.rbac {
 					fmt.Fprintf(cmd.ErrOrStderr(), "strongroom: note: roles decide who may use the vault; nobody has one at it yet. To give one:\n"+
-						"  strongroom role assignment create --vault-name %s --role \"Key Vault Administrator\" --assignee …\n", n.name)
+						"  strongroom role assignment create --vault-name %s --role \"Key Vault Administrator\"%s --assignee …\n", n.name, n.where.args())
 				}
 				return n.out.print(cmd.OutOrStdout(), withGroup(d), n.columns()...)
 			})
