@@ -233,11 +233,11 @@ func follow[T any](ctx context.Context, poller *runtime.Poller[T], notes io.Writ
 			var none T
 			return none, err
 		}
-		details := job.StatusDetails
-		if details != "" {
-			details = ", " + oneLine(details)
+		note := fmt.Sprintf("strongroom: %s %s: %s", what, job.JobID, job.Status)
+		if job.StatusDetails != "" {
+			note += ", " + job.StatusDetails
 		}
-		fmt.Fprintf(notes, "strongroom: %s %s: %s%s, waiting for %s\n", what, job.JobID, job.Status, details, time.Since(start).Round(time.Second))
+		fmt.Fprintf(notes, "%s, waiting for %s\n", cell(note, nil), time.Since(start).Round(time.Second)) // cell: nothing of it drives a terminal
 		select {
 		case <-ctx.Done():
 			var none T

@@ -69,7 +69,7 @@ func TestFollowFailure(t *testing.T) {
 func TestFollow(t *testing.T) {
 	t.Parallel()
 	states := []string{
-		`{"status":"InProgress","jobId":"j1"}`, `{"status":"InProgress","statusDetails":"12 keys","jobId":"j1"}`,
+		`{"status":"InProgress","jobId":"j1"}`, `{"status":"InProgress","statusDetails":"12\nkeys","jobId":"j1"}`,
 		`{"status":"Succeeded","jobId":"j1","startTime":1,"endTime":2,"azureStorageBlobContainerUri":"https://a/c/f"}`,
 	}
 	var base string
