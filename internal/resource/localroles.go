@@ -178,7 +178,7 @@ func (s *Service) GetLocalDefinition(ctx context.Context, a Actor, hsm, scope, i
 }
 
 // PutLocalDefinition makes or changes the custom role with that id. Roles belong to the managed HSM as a whole, and so does the
-// right to write them.
+// right to write them. It needs the right to assign roles beside, because whoever changes a role that is in use hands on rights.
 func (s *Service) PutLocalDefinition(ctx context.Context, a Actor, hsm, id string, def authz.RoleDefinition) (out *RoleDefinition, err error) {
 	guid, ok := someGUID(id)
 	if !ok {
@@ -186,8 +186,10 @@ func (s *Service) PutLocalDefinition(ctx context.Context, a Actor, hsm, id strin
 	}
 	def.ID, def.BuiltIn = guid, false
 	check := func(h *hsmView) (string, error) {
-		if err := h.ask(LocalDefinitionPut, wholeHSM); err != nil {
-			return "", err
+		for _, op := range []LocalOperation{LocalDefinitionPut, LocalAssignmentPut} {
+			if err := h.ask(op, wholeHSM); err != nil {
+				return "", err
+			}
 		}
 		if authz.IsLocalRole(def.ID, def.Name) {
 			return "", &Error{Kind: BadRequest, Message: "Cannot re-use the name/GUID matching that of a built-in role. Please use a unique role ID."}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/strongroom/strongroom/internal/authz"
+	"github.com/strongroom/strongroom/internal/record"
 	"github.com/strongroom/strongroom/internal/store"
 	"github.com/strongroom/strongroom/internal/store/storetest"
 )
@@ -277,7 +278,14 @@ func TestLocalDefinitions(t *testing.T) {
 	_, err = b.DeleteLocalDefinition(ctx, owner, "pool", scopedID)
 	must(t, err)
 
-	for i := len(authz.LocalRoles()) + 1; i < len(authz.LocalRoles())+maxLocalDefinitions; i++ {
+	// Who may write roles, but not assign them, could otherwise write into his own what he likes.
+	authorID := guid()
+	must(t, put(authorID, customRole("Author", "roleDefinitions/write/action")))
+	b.give(t, thirdID, authorID, "/")
+	_, err = b.PutLocalDefinition(ctx, third, "pool", authorID, customRole("Author", "roleDefinitions/write/action", signs))
+	wantKind(t, err, LocalAccessDenied)
+
+	for i := len(authz.LocalRoles()) + 2; i < len(authz.LocalRoles())+maxLocalDefinitions; i++ {
 		must(t, put(guid(), customRole(fmt.Sprint("Role ", i), signs)))
 	}
 	wantKind(t, put(guid(), customRole("One too many", signs)), LimitExceeded)
@@ -560,4 +568,34 @@ func TestLocalContent(t *testing.T) {
 	if ok, err := b.mayLocally(t.Context(), "pool", nobody, signs, "k"); ok || err != nil {
 		t.Errorf("a role in a purged managed HSM holds in its successor: %v", err)
 	}
+}
+
+// BenchmarkLocalDecide decides in a managed HSM with as many assignments as it can have.
+func BenchmarkLocalDecide(b *testing.B) {
+	s, v := active(b)
+	for i := range maxLocalAssignments / 50 {
+		must(b, s.db.Update(b.Context(), func(tx store.Tx) error {
+			for j := range 50 {
+				a := LocalAssignment{ID: guid(), Scope: fmt.Sprintf("/keys/k%d-%d", i, j), PrincipalID: thirdID, RoleID: authz.RoleHSMCryptoUser}
+				if err := record.Put(tx, localAssignmentKey(v.ContentID(), a.ID), a.record()); err != nil {
+					return err
+				}
+			}
+			return newLocalGeneration(tx, v.ContentID())
+		}))
+	}
+	p := authz.Permission{HSMAction: hsmAction + signs}
+	must(b, s.db.View(b.Context(), func(r store.Reader) error {
+		b.ReportAllocs()
+		for b.Loop() {
+			hsm, err := s.LoadHSM(r, "pool")
+			if err != nil {
+				return err
+			}
+			if d, err := s.Decide(r, hsm, third.subject(), p, "keys", "k3-7"); err != nil || !d.Allowed {
+				b.Fatal(d, err)
+			}
+		}
+		return nil
+	}))
 }
