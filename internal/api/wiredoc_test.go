@@ -24,6 +24,10 @@ Paths are taken as they are sent: several slashes in front count as one, a slash
 are compared without case, and nothing is redirected. Every request needs a bearer token and, except for the token
 itself, nothing of it is looked at before that is checked. Every request needs ` + "`api-version`" + `, percent-encoded or not.
 
+The host says whose the request is: a vault at ` + "`<name>.vault.<domain>`" + ` or a managed HSM at ` + "`<name>.managedhsm.<domain>`" + `. What only the other of them has is
+refused with 400. Messages of a managed HSM end in ` + "`(Activity ID: <x-ms-request-id>)`" + `; until it is activated, and while it is being restored, all but what leads out of
+that is refused.
+
 ## Operations
 
 | operation | request | of | success | body up to | access-policy permission | data action in vaults | data action in managed HSMs |

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/record"
@@ -221,8 +222,11 @@ func (s *Service) openBackup(domain *sdomain.DomainKeys, kind ObjectKind, blob [
 		return nil, badParameter("The backup cannot be read: it %v.", err)
 	}
 	current := func(r backupVersion) bool { return r.Version == b.Current }
+	seen := make(map[string]bool)
 	wrong := func(r backupVersion) bool {
-		return (r.Key != nil) != (kind == KeyKind) || !objectVersion.MatchString(r.Version)
+		again := seen[r.Version]
+		seen[r.Version] = true
+		return again || (r.Key != nil) != (kind == KeyKind) || !objectVersion.MatchString(r.Version) || r.Version != strings.ToLower(r.Version)
 	}
 	if checkName(b.Name) != nil || len(b.Versions) > MaxBackupVersions || !slices.ContainsFunc(b.Versions, current) ||
 		slices.ContainsFunc(b.Versions, wrong) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/elliptic"
+	"encoding/json"
 	"errors"
 	"net/netip"
 	"slices"
@@ -696,4 +697,56 @@ func TestHSMTransfer(t *testing.T) {
 		t.Error(err)
 	}
 	b.consistent(t)
+}
+
+// TestMadeUpBackups: whoever has the domain can seal anything. What makes no sense is refused.
+func TestMadeUpBackups(t *testing.T) {
+	t.Parallel()
+	b, ctx := newBench(t), t.Context()
+	domain := newDomain(t)
+	b.pool(t, "pool", domain)
+	b.create(t, "pool", "k", CreateKeyParams{Type: "EC"})
+	good, err := domain.OpenKeyBackup(string(b.backupOf(t, "pool", "k")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.drop(t, "pool", "k")
+	restore := func(plaintext []byte) error {
+		blob, err := domain.SealKeyBackup(plaintext)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return second(b.of("pool").RestoreKey(ctx, admin, "pool", []byte(blob)))
+	}
+	for name, change := range map[string]func(o map[string]any, version map[string]any){
+		"no name":       func(o, _ map[string]any) { o["name"] = "" },
+		"a path":        func(o, _ map[string]any) { o["name"] = "../k" },
+		"no versions":   func(o, _ map[string]any) { o["versions"] = nil },
+		"one twice":     func(o, v map[string]any) { o["versions"] = []any{v, v} },
+		"too many":      func(o, v map[string]any) { o["versions"] = slices.Repeat([]any{v}, MaxBackupVersions+1) },
+		"a secret":      func(_, v map[string]any) { delete(v, "key") },
+		"odd version":   func(o, v map[string]any) { v["version"], o["current"] = "x/y", "x/y" },
+		"upper case":    func(o, v map[string]any) { u := strings.Repeat("A", 32); v["version"], o["current"] = u, u },
+		"other current": func(o, _ map[string]any) { o["current"] = strings.Repeat("0", 32) },
+		"newer":         func(o, _ map[string]any) { o["v"] = 99 },
+		"more members":  func(o, _ map[string]any) { o["more"] = true },
+	} {
+		var o map[string]any
+		if err := json.Unmarshal(good, &o); err != nil {
+			t.Fatal(err)
+		}
+		change(o, o["versions"].([]any)[0].(map[string]any))
+		plaintext, err := json.Marshal(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.without(t, func() {
+			if err := restore(plaintext); !isKind(err, BadParameter) {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
+	if err := restore(good); err != nil {
+		t.Error(err)
+	}
 }

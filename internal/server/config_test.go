@@ -66,6 +66,9 @@ func TestConfigErrors(t *testing.T) {
 		{"domain: x\ndata: d\nrootKey: {file: f, environment: E}", "not 2"},
 		{goodConfig + "listen: ['localhost:1']", "is not an IP address and a port"},
 		{goodConfig + "aliases: ['*.x']", "aliases"},
+		{goodConfig + "hsmAliases: ['*.x']", `hsmAliases: "*.x" is not a domain name`},
+		{goodConfig + "aliases: [a.b]\nhsmAliases: [c.d, A.B]", "hsmAliases: a.b is where vaults answer"},
+		{"domain: x.org\ndata: d\nrootKey: {file: f}\naliases: [managedhsm.x.org]", "hsmAliases: managedhsm.x.org is where vaults answer"},
 		{goodConfig + "tls: {certificate: x}", "belong together"},
 		{goodConfig + "audit: {sync: 2m}", "audit.sync"},
 		{goodConfig + "audit: {timeout: 1ms}", "audit.timeout"},
@@ -141,6 +144,7 @@ domain: example.org
 data: /d
 listen: ["127.0.0.1:8443", "[::1]:8443"]
 aliases: [vault.azure.net]
+hsmAliases: [managedhsm.azure.net]
 tls: {certificate: /c, key: /k}
 rootKey: {passphraseEnvironment: P}
 audit: {file: "-", sync: 0s, timeout: 1s}

@@ -97,17 +97,17 @@ func TestCertificateNames(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	now := time.Now()
-	cfg := &Config{Domain: "example.org", Aliases: []string{"keys.example.org"}}
+	cfg := &Config{Domain: "example.org", Aliases: []string{"keys.example.org"}, HSMAliases: []string{"hsms.example.org"}}
 	c := &fileCertificates{cfg: cfg, log: slog.New(slog.NewTextHandler(&log, nil)), now: func() time.Time { return now }}
 	for _, test := range []struct {
 		names []string
 		want  string
 	}{
-		{[]string{"login.example.org"}, "does not cover *.vault.example.org, *.keys.example.org:"},
-		{[]string{"login.example.org", "*.vault.example.org", "*.keys.example.org"}, ""},
-		{[]string{"*.example.org", "*.keys.example.org"}, "does not cover *.vault.example.org:"},
-		{[]string{"*.vault.example.org", "*.keys.example.org"}, "does not cover login.example.org:"},
-		{[]string{"login.example.org", "a.vault.example.org", "*.keys.example.org"}, "does not cover *.vault.example.org:"},
+		{[]string{"login.example.org"}, "does not cover *.vault.example.org, *.keys.example.org, *.hsms.example.org:"},
+		{[]string{"login.example.org", "*.vault.example.org", "*.keys.example.org", "*.hsms.example.org"}, ""},
+		{[]string{"*.example.org", "*.keys.example.org", "*.hsms.example.org"}, "does not cover *.vault.example.org:"},
+		{[]string{"*.vault.example.org", "*.keys.example.org", "*.hsms.example.org"}, "does not cover login.example.org:"},
+		{[]string{"login.example.org", "a.vault.example.org", "*.keys.example.org", "*.hsms.example.org"}, "does not cover *.vault.example.org:"},
 	} {
 		cfg.TLS.Certificate, cfg.TLS.Key = pairFiles(t, test.names...)
 		log.Reset()
