@@ -2,6 +2,7 @@ package sdomain
 
 import (
 	"bytes"
+	"crypto/fips140"
 	"crypto/rsa"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -100,8 +101,6 @@ func CertificateFromJWK(k JWK) (Certificate, error) {
 
 // contradiction is the first member of the JWK that is not as in the certificate.
 func (c Certificate) contradiction(k JWK) string {
-	sha1Sum := sha1.Sum(c.x509.Raw)
-	sha256Sum := sha256.Sum256(c.x509.Raw)
 	for _, m := range []struct {
 		name, value string
 		want        []byte
@@ -109,8 +108,8 @@ func (c Certificate) contradiction(k JWK) string {
 	}{
 		{"n", k.N, c.public.N.Bytes(), true},
 		{"e", k.E, big.NewInt(int64(c.public.E)).Bytes(), true},
-		{"x5t", k.X5T, sha1Sum[:], false},
-		{"x5t#S256", k.X5TS256, sha256Sum[:], false},
+		{"x5t", k.X5T, c.sha1(), false},
+		{"x5t#S256", k.X5TS256, c.SHA256(), false},
 	} {
 		if m.value == "" {
 			continue
@@ -131,11 +130,10 @@ func (c Certificate) contradiction(k JWK) string {
 
 // JWK is the certificate as a request for a security domain has it.
 func (c Certificate) JWK() JWK {
-	sum := sha1.Sum(c.x509.Raw)
 	return JWK{
 		Kty: "RSA", KeyOps: []string{"verify", "encrypt", "wrapKey"}, Alg: algRSA,
 		N: encodeBase64URL(c.public.N.Bytes()), E: encodeBase64URL(big.NewInt(int64(c.public.E)).Bytes()),
-		X5C: []string{base64.StdEncoding.EncodeToString(c.x509.Raw)}, X5T: encodeBase64URL(sum[:]), X5TS256: c.Thumbprint(),
+		X5C: []string{base64.StdEncoding.EncodeToString(c.x509.Raw)}, X5T: encodeBase64URL(c.sha1()), X5TS256: c.Thumbprint(),
 	}
 }
 
@@ -144,6 +142,15 @@ func (c Certificate) X509() *x509.Certificate { return c.x509 }
 
 // Thumbprint is the SHA-256 of the certificate in base64url, by which files name it.
 func (c Certificate) Thumbprint() string { return thumbprint(c.x509) }
+
+// sha1 is only a name of the certificate, which the wire wants, so it is no matter of FIPS 140.
+func (c Certificate) sha1() (sum []byte) {
+	fips140.WithoutEnforcement(func() {
+		s := sha1.Sum(c.x509.Raw)
+		sum = s[:]
+	})
+	return sum
+}
 
 // SHA256 is that of the certificate.
 func (c Certificate) SHA256() []byte {

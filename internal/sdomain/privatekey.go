@@ -1,6 +1,7 @@
 package sdomain
 
 import (
+	"crypto/fips140"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
@@ -77,6 +78,9 @@ func parsePKCS1(block *pem.Block, password string) (*rsa.PrivateKey, error) {
 	if encrypted {
 		if password == "" {
 			return nil, ErrPasswordMissing
+		}
+		if fips140.Enforced() {
+			return nil, fmt.Errorf("%w: it is encrypted with MD5, which GODEBUG=fips140=only forbids; openssl pkcs8 -topk8 converts it", ErrPrivateKey)
 		}
 		var err error
 		der, err = x509.DecryptPEMBlock(block, []byte(password)) //lint:ignore SA1019 as above
