@@ -220,7 +220,7 @@ func Refusals() []Refusal {
 		{keyvault.NotFound, objects, "no such object or version"},
 		{keyvault.VaultNotFound, none, "no such vault or managed HSM"},
 		{keyvault.DeletedButRecoverable, none, "the name belongs to a soft-deleted object"},
-		{keyvault.Conflict, none, "restore over a name that is in use, or the object was changed meanwhile"},
+		{keyvault.Conflict, none, "restore over a name that is in use, the object was changed meanwhile, or the managed HSM has its security domain already"},
 		{keyvault.HSMRestoring, none, "the managed HSM is being restored; the message names the job"},
 		{keyvault.Busy, none, "too many keys are being made; `Retry-After` says when"},
 		{keyvault.Unreachable, none, "an attestation authority cannot be reached"},
@@ -248,6 +248,7 @@ func Refusals() []Refusal {
 		out = append(out, Refusal{e.status, e.code, e.inner, w.text})
 	}
 	return append(out,
+		Refusal{errNoDomain.status, errNoDomain.code, "", "the status of a download or an upload before there was one"},
 		Refusal{http.StatusNotFound, "ResourceNotFound", "", "no such path"},
 		Refusal{http.StatusMethodNotAllowed, "MethodNotAllowed", "", "the path has no such method; `Allow` names those it has"},
 		Refusal{http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", "", "the body is longer than allowed"},

@@ -103,7 +103,7 @@ func readCertificate(o wire.Object) (k sdomain.JWK, err error) {
 }
 
 func getTransferKey(q *request) (response, error) {
-	jwk, err := q.h.cfg.HSMs.TransferKey(q.ctx, q.caller, q.vault)
+	jwk, err := q.h.cfg.HSMs.TransferKey(q.ctx, q.caller, q.vault, q.vault+"."+q.suffix)
 	if err != nil {
 		return response{}, err
 	}
@@ -128,6 +128,9 @@ func uploadSecurityDomain(q *request) (response, error) {
 	return jsonResponse(http.StatusAccepted, domainStatus{"InProgress", "The Security Domain is being restored."})
 }
 
+var errNoDomain = &wireError{http.StatusNotFound, "NotFound", "", "No security domain has been downloaded or uploaded yet: " +
+	"download one or upload one, which makes the managed HSM active."}
+
 func securityDomainStatus(path string) handler {
 	return func(q *request) (response, error) {
 		state, err := q.h.cfg.HSMs.Status(q.ctx, q.caller, q.vault, q.route.Operation)
@@ -135,8 +138,7 @@ func securityDomainStatus(path string) handler {
 			return response{}, err
 		}
 		if state != managedhsm.Done {
-			return response{}, &wireError{http.StatusNotFound, "NotFound", "", "No security domain has been downloaded or uploaded yet: " +
-				"download one or upload one, which makes the managed HSM active."}
+			return response{}, errNoDomain
 		}
 		q.pending(path)
 		return jsonResponse(http.StatusOK, domainStatus{"Success", "The resource is active."})

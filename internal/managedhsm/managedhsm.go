@@ -54,7 +54,7 @@ type Service struct {
 	now       func() time.Time
 
 	making         chan struct{} // holds one while a transfer key is made
-	newTransferKey func(name string, now time.Time) (*sdomain.TransferKey, error)
+	newTransferKey func(host string, now time.Time) (*sdomain.TransferKey, error)
 }
 
 // New returns a Service on cfg.DB.

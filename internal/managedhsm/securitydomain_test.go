@@ -32,7 +32,7 @@ var ops = map[string]func(t testing.TB, s *Service, who *identity.Caller) error{
 	},
 	"upload": upload,
 	"transfer key": func(t testing.TB, s *Service, who *identity.Caller) error {
-		_, err := s.TransferKey(t.Context(), who, "hsm")
+		_, err := s.TransferKey(t.Context(), who, "hsm", "hsm.example")
 		return err
 	},
 	"download status": func(t testing.TB, s *Service, who *identity.Caller) error {
@@ -344,7 +344,7 @@ func TestNoRecordNoEffect(t *testing.T) {
 			t.Errorf("%s succeeded", op)
 		}
 	}
-	if _, err := b.TransferKey(t.Context(), admin, "other"); err == nil {
+	if _, err := b.TransferKey(t.Context(), admin, "other", "hsm.example"); err == nil {
 		t.Error("a transfer key was made")
 	}
 	if !maps.Equal(before, b.dump(t)) {

@@ -53,27 +53,18 @@ func loadTransferKey(r store.Reader, v *resource.Vault) (*sdomain.TransferKey, e
 	return key, nil
 }
 
-// CheckRecord reads a record of this package with the code that would use it. ok is false for records of others.
-func CheckRecord(key string, value []byte) (ok bool, err error) {
-	if len(key) < len(transferPrefix) || key[:len(transferPrefix)] != transferPrefix {
-		return false, nil
-	}
-	_, err = decodeTransferKey(value)
-	return true, err
-}
-
 // Purged removes what belongs to a vault that is being purged. It is for resource.Config.
 func Purged(tx store.Tx, vaultID string) error { return tx.Delete(transferKey(vaultID)) }
 
 // TransferKey returns the public half, a JWK in JSON, for which a restore blob has to be made. The HSM keeps the key until it is
-// active.
-func (s *Service) TransferKey(ctx context.Context, caller *identity.Caller, hsm string) (jwk string, err error) {
+// active. host, under which the HSM is known, stands in the certificate for those who see it.
+func (s *Service) TransferKey(ctx context.Context, caller *identity.Caller, hsm, host string) (jwk string, err error) {
 	v, key, err := s.storedTransferKey(ctx, caller, hsm)
 	if err != nil {
 		return "", err
 	}
 	if key == nil {
-		key, err = s.makeTransferKey(ctx, caller, v)
+		key, err = s.makeTransferKey(ctx, caller, v, host)
 	}
 	if err != nil {
 		return "", err
@@ -93,7 +84,7 @@ func (s *Service) storedTransferKey(ctx context.Context, caller *identity.Caller
 
 // makeTransferKey makes a key before the transaction that keeps it, because that takes its time. One at a time is made: whoever
 // waited looks whether there is one by now. Two servers may make one each; the first to store its own decides.
-func (s *Service) makeTransferKey(ctx context.Context, caller *identity.Caller, v *resource.Vault) (*sdomain.TransferKey, error) {
+func (s *Service) makeTransferKey(ctx context.Context, caller *identity.Caller, v *resource.Vault, host string) (*sdomain.TransferKey, error) {
 	leave, err := s.enterMaking(ctx)
 	if err != nil {
 		return nil, err
@@ -106,7 +97,7 @@ func (s *Service) makeTransferKey(ctx context.Context, caller *identity.Caller, 
 	if err := s.announce(ctx, caller, v, GetTransferKey, "transfer key"); err != nil {
 		return nil, err
 	}
-	made, err := s.newTransferKey(v.Name, s.now())
+	made, err := s.newTransferKey(host, s.now())
 	if err != nil {
 		return nil, err
 	}

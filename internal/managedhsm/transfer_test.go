@@ -3,6 +3,7 @@ package managedhsm
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -28,7 +29,7 @@ func TestTransferKey(t *testing.T) {
 	for i := range got {
 		wg.Go(func() {
 			var err error
-			if got[i], err = servers[i%2].TransferKey(t.Context(), admin, "hsm"); err != nil {
+			if got[i], err = servers[i%2].TransferKey(t.Context(), admin, "hsm", "hsm.example"); err != nil {
 				t.Error(err)
 			}
 		})
@@ -38,6 +39,9 @@ func TestTransferKey(t *testing.T) {
 		if jwk == "" || jwk != got[0] {
 			t.Errorf("got %.40s and %.40s", jwk, got[0])
 		}
+	}
+	if c, err := sdomain.ParseTransferKey("jwk", got[0]); err != nil || c.X509().Subject.CommonName != "hsm.example" {
+		t.Errorf("the certificate is of %s (%v)", c.X509().Subject, err)
 	}
 	if n := len(b.logged(t, GetTransferKey)); n < 1 || n > len(servers) {
 		t.Errorf("%d intents are on record", n)
@@ -49,7 +53,7 @@ func TestTransferKeyOvertaken(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	s := b.hooked(t, func() { b.giveTransferKey(t, "hsm") })
-	got, err := s.TransferKey(t.Context(), admin, "hsm")
+	got, err := s.TransferKey(t.Context(), admin, "hsm", "hsm.example")
 	must(t, err)
 	want, err := kitOf().key.JWK()
 	if err != nil || got != want {
@@ -57,7 +61,7 @@ func TestTransferKeyOvertaken(t *testing.T) {
 	}
 	b.create(t, "other")
 	s = b.hooked(t, func() { b.download(t, "other") })
-	_, err = s.TransferKey(t.Context(), admin, "other")
+	_, err = s.TransferKey(t.Context(), admin, "other", "hsm.example")
 	wantKind(t, err, keyvault.Conflict, "is active: it has its security domain")
 	if _, kept := b.dump(t)[transferKey(b.vault(t, "other").ID)]; kept {
 		t.Error("the key was kept")
@@ -108,7 +112,7 @@ func TestTransferRecord(t *testing.T) {
 		}
 		must(t, b.db.Update(t.Context(), func(tx store.Tx) error { return tx.Put(at, []byte(bad)) }))
 		var spoiled *seal.RecordError
-		if _, err := b.TransferKey(t.Context(), admin, "hsm"); !errors.As(err, &spoiled) {
+		if _, err := b.TransferKey(t.Context(), admin, "hsm", "hsm.example"); !errors.As(err, &spoiled) {
 			t.Errorf("the key: %v", err)
 		}
 		if err := upload(t, b.Service, admin); !errors.As(err, &spoiled) {
@@ -117,4 +121,28 @@ func TestTransferRecord(t *testing.T) {
 	}
 	// It can be activated with a domain of its own all the same.
 	b.download(t, "hsm")
+}
+
+// TestCheckReferences: nothing is found in any state, and what does not fit together is.
+func TestCheckReferences(t *testing.T) {
+	t.Parallel()
+	found := func(b *bench) (out []string) {
+		must(t, b.CheckReferences(t.Context(), func(key, problem string) { out = append(out, key+" "+problem) }))
+		return out
+	}
+	for state, enter := range states {
+		b := newBench(t)
+		enter(t, b)
+		if got := found(b); got != nil {
+			t.Errorf("%s: %q", state, got)
+		}
+	}
+	b := newBench(t)
+	b.download(t, "hsm")
+	b.giveTransferKey(t, "hsm")
+	id := b.vault(t, "hsm").ID
+	want := "transfer/" + id + " belongs to no managed HSM that waits for a security domain"
+	if got := found(b); !slices.Equal(got, []string{want}) {
+		t.Errorf("got %q", got)
+	}
 }

@@ -522,7 +522,7 @@ func (s *state) verifyStore(ctx context.Context) (out admin.Verification, err er
 		return nil
 	})
 	if err == nil {
-		err = s.vaults.CheckReferences(ctx, bad)
+		err = errors.Join(s.vaults.CheckReferences(ctx, bad), s.hsms.CheckReferences(ctx, bad))
 	}
 	if len(spoiled) == 0 {
 		return out, err

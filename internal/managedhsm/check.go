@@ -1,0 +1,66 @@
+package managedhsm
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/strongroom/strongroom/internal/record"
+	"github.com/strongroom/strongroom/internal/resource"
+	"github.com/strongroom/strongroom/internal/seal"
+	"github.com/strongroom/strongroom/internal/store"
+)
+
+// CheckRecord reads a record of this package with the code that would use it. ok is false for records of others.
+func CheckRecord(key string, value []byte) (ok bool, err error) {
+	if !strings.HasPrefix(key, transferPrefix) {
+		return false, nil
+	}
+	_, err = decodeTransferKey(value)
+	return true, err
+}
+
+// CheckReferences reports what does not fit together: a transfer key of no HSM that waits for a domain. An HSM without its domain is
+// reported by package resource.
+func (s *Service) CheckReferences(ctx context.Context, report func(key, problem string)) error {
+	var keys []string // read first: an HSM is there before its key, and the key goes before the HSM
+	err := s.db.View(ctx, func(r store.Reader) error {
+		keys = nil
+		for key, err := range seal.Keys(r, transferPrefix, store.PrefixEnd(transferPrefix)) {
+			if err != nil {
+				return err
+			}
+			keys = append(keys, key)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	vaults, err := s.resources.AllVaults(ctx)
+	if err != nil {
+		return err
+	}
+	waiting := make(map[string]bool) // by the transfer key's place
+	for _, v := range vaults {
+		if v.Tier == resource.ManagedHSM && v.Activation != resource.Active {
+			waiting[transferKey(v.ID)] = true
+		}
+	}
+	return s.db.View(ctx, func(r store.Reader) error {
+		for _, key := range keys {
+			if waiting[key] {
+				continue
+			}
+			there, err := record.Exists(r, key)
+			var spoiled *seal.RecordError
+			if err != nil && !errors.As(err, &spoiled) {
+				return err
+			}
+			if there || err != nil {
+				report(key, "belongs to no managed HSM that waits for a security domain")
+			}
+		}
+		return nil
+	})
+}
