@@ -3,6 +3,7 @@ package sdomain
 import (
 	"bytes"
 	"crypto/fips140"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -45,6 +46,10 @@ func NewCertificate(c *x509.Certificate) (Certificate, error) {
 	public, err := publicRSA(c.PublicKey)
 	if err != nil {
 		return Certificate{}, fmt.Errorf("%w: its key %w", ErrCertificate, err)
+	}
+	// There are RSA keys that are not good for anything, and some that FIPS 140 does not allow: such as with the exponent 3.
+	if _, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, public, nil, nil); err != nil {
+		return Certificate{}, fmt.Errorf("%w: nothing can be encrypted to its key: %w", ErrCertificate, err)
 	}
 	return Certificate{c, public}, nil
 }

@@ -223,8 +223,8 @@ func Seal(data []Datum, certs []Certificate, required int) ([]byte, error) {
 	keys := &sharedKeys{Algorithm: algorithmShamir, Required: required}
 	for i, c := range certs {
 		wrapped, err := sealRSA(uuid.NewString(), c.public, shares[i])
-		if err != nil { // with GODEBUG=fips140=only for small exponents, too
-			return nil, fmt.Errorf("certificate %d %w: %w", i+1, ErrCertificate, err)
+		if err != nil {
+			return nil, err
 		}
 		clear(shares[i])
 		keys.Shares = append(keys.Shares, encKey{wrapped, c.Thumbprint()})

@@ -28,7 +28,7 @@ func Rewrap(data []Datum, transfer Certificate) ([]byte, error) {
 	}
 	wrapped, err := sealRSA(restoreKID, transfer.public, master)
 	if err != nil {
-		return nil, fmt.Errorf("the transfer key %w: %w", ErrCertificate, err)
+		return nil, err
 	}
 	return json.Marshal(blobJSON{enc, &encKey{wrapped, transfer.Thumbprint()}})
 }

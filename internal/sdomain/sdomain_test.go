@@ -372,6 +372,10 @@ func TestCertificateFromJWK(t *testing.T) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
+	even := &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(3), 2047), E: 65537}
+	if _, err := NewCertificate(&x509.Certificate{Raw: []byte{1}, PublicKey: even}); !errors.Is(err, ErrCertificate) {
+		t.Errorf("an even modulus: %v", err)
+	}
 	for want, file := range map[string]string{
 		"no CERTIFICATE in the PEM": "-----BEGIN X-----\n-----END X-----\n",
 		"longer than":               strings.Repeat("x", maxCertificate+1),
