@@ -90,7 +90,7 @@ func (s *Service) CreateVault(ctx context.Context, a Actor, group, name string, 
 
 // check refuses what is for operators alone.
 func (p *PutVaultParams) check(a Actor) error {
-	if a.Operator == "" && (p.Administrators != nil || p.Tier == ManagedHSM) {
+	if a.Operator == "" && p.Administrators != nil {
 		return &Error{Kind: SkuNotSupported, Target: "sku", Message: "Only the operator of the installation makes such a vault."}
 	}
 	return nil
@@ -251,7 +251,7 @@ func (s *Service) finish(tx store.Tx, a Actor, f *family, v *Vault, in settings)
 			`protection for a vault is an irreversible action.`)
 	}
 	if f == &vaultFamily && in.Tier != "" {
-		if in.Tier != Standard && in.Tier != Premium && (in.Tier != ManagedHSM || a.Operator == "") {
+		if in.Tier != Standard && in.Tier != Premium { // a managed HSM is no vault: its keys need a security domain
 			return nil, &Error{Kind: SkuNotSupported, Target: "sku", Message: fmt.Sprintf("The vault's SKU must be %s or %s, not '%s'.",
 				Standard, Premium, bounded(string(in.Tier)))}
 		}

@@ -271,6 +271,8 @@ func TestPutVaultRefuses(t *testing.T) {
 			t.Errorf("%s: %d records came", name, n)
 		}
 	}
+	_, err := b.CreateVault(ctx, operator, "g", "new", PutVaultParams{Location: "local", Tier: ManagedHSM})
+	wantKind(t, err, SkuNotSupported) // not by the operator either
 	b.vault(t, "full", func(p *PutVaultParams) { p.AccessPolicies = policy(1024) })
 	if ok, err := b.mayGet(ctx, "full", "s", person("0ddba110-0000-4000-8000-"+leftPad(1023))); !ok || err != nil {
 		t.Errorf("by the last of many policies: %v, %v", ok, err)
