@@ -75,19 +75,9 @@ func (q *request) url(collection, name, version string) string {
 }
 
 // attributes reads what a caller may set about an object of any kind.
-func attributes(body wire.Object) (a keyvault.Attributes, err error) {
-	o, ok, err := body.Object("attributes")
-	if !ok || err != nil {
-		return a, err
-	}
-	if a.Enabled, err = o.Boolean("enabled"); err != nil {
-		return a, err
-	}
-	if a.NotBefore, err = o.Integer("nbf"); err != nil {
-		return a, err
-	}
-	a.Expires, err = o.Integer("exp")
-	return a, err
+func attributes(body wire.Object) (keyvault.Attributes, error) {
+	a, err := body.Attributes()
+	return keyvault.Attributes(a), err
 }
 
 // A handler answers the requests of a route.

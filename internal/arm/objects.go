@@ -253,19 +253,9 @@ func (q *request) newVersion(v *resource.Vault, value string, change keyvault.Up
 	return q.h.cfg.Vaults.SetSecret(q.ctx, q.caller, v.Name, q.params.object, p)
 }
 
-func readAttributes(properties wire.Object) (a keyvault.Attributes, err error) {
-	o, ok, err := properties.Object("attributes")
-	if !ok || err != nil {
-		return a, err
-	}
-	if a.Enabled, err = o.Boolean("enabled"); err != nil {
-		return a, err
-	}
-	if a.NotBefore, err = o.Integer("nbf"); err != nil {
-		return a, err
-	}
-	a.Expires, err = o.Integer("exp")
-	return a, err
+func readAttributes(properties wire.Object) (keyvault.Attributes, error) {
+	a, err := properties.Attributes()
+	return keyvault.Attributes(a), err
 }
 
 // key shows a version under the id of its key, or under its own.

@@ -220,22 +220,17 @@ func (k *keyRecord) checkOperations(operations []string) ([]string, error) {
 	return out, nil
 }
 
-// operationsIn returns the operations that are asked for a new key. Those of an EC key of a managed HSM are more (recorded), if nothing
-// is asked for.
-func operationsIn(v *resource.Vault, kty hsm.KeyType, asked []string) []string {
-	if len(asked) == 0 && kty == hsm.EC && v.Tier == resource.ManagedHSM {
-		return []string{"sign", "verify", "deriveKey"}
+// newOperations returns the operations of a new key: those asked for, or the usual ones. The usual ones of an EC key of a managed HSM
+// are more (recorded).
+func newOperations(v *resource.Vault, kty hsm.KeyType, inHSM bool, asked []string) ([]string, error) {
+	switch {
+	case len(asked) > 0:
+	case kty == hsm.EC && v.Tier == resource.ManagedHSM:
+		asked = []string{"sign", "verify", "deriveKey"}
+	default:
+		asked = operationsOf[kty].usual
 	}
-	return asked
-}
-
-// setOperations gives a new key its operations: those asked for, or the usual ones.
-func (k *keyRecord) setOperations(operations []string) (err error) {
-	if len(operations) == 0 {
-		operations = operationsOf[k.Type].usual
-	}
-	k.Operations, err = k.checkOperations(operations)
-	return err
+	return (&keyRecord{Type: kty, HSM: inHSM}).checkOperations(asked)
 }
 
 // changeOperations returns what is to replace a key's operations. Who wraps a key for a key-exchange key relies on it that
@@ -339,8 +334,8 @@ func (s *Service) CreateKey(ctx context.Context, caller *identity.Caller, vault,
 		if spec, err = p.spec(kty); err != nil {
 			return err
 		}
-		inHSM, p.Operations = keeper, operationsIn(v, kty, p.Operations)
-		if err := (&keyRecord{Type: kty, HSM: inHSM}).setOperations(p.Operations); err != nil {
+		inHSM = keeper
+		if p.Operations, err = newOperations(v, kty, inHSM, p.Operations); err != nil {
 			return err
 		}
 		return s.checkNewKey(r, v, name, "create", inHSM, p.Exportable, p.ReleasePolicy)
@@ -353,9 +348,7 @@ func (s *Service) CreateKey(ctx context.Context, caller *identity.Caller, vault,
 		return Key{}, err
 	}
 	key := s.newKeyRecord(made, inHSM, p.Exportable)
-	if err := key.setOperations(p.Operations); err != nil {
-		return Key{}, err
-	}
+	key.Operations = p.Operations
 	return s.addKey(ctx, caller, vault, KeyCreate, name, "create", p.Attributes, p.Tags, key, made.Blob, p.ReleasePolicy)
 }
 
@@ -419,8 +412,7 @@ func (s *Service) ImportKey(ctx context.Context, caller *identity.Caller, vault,
 		if kty, inHSM, err = parseType(v, p.Type, p.HSM); err != nil {
 			return err
 		}
-		p.Operations = operationsIn(v, kty, p.Operations)
-		if err := (&keyRecord{Type: kty, HSM: inHSM}).setOperations(p.Operations); err != nil {
+		if p.Operations, err = newOperations(v, kty, inHSM, p.Operations); err != nil {
 			return err
 		}
 		if err := s.checkNewKey(r, v, name, "import", inHSM, p.Exportable, p.ReleasePolicy); err != nil {
@@ -452,9 +444,7 @@ func (s *Service) ImportKey(ctx context.Context, caller *identity.Caller, vault,
 		return Key{}, badParameter("The imported key is of another curve than the request says.")
 	}
 	key := s.newKeyRecord(taken, inHSM, p.Exportable)
-	if err := key.setOperations(p.Operations); err != nil {
-		return Key{}, err
-	}
+	key.Operations = p.Operations
 	return s.addKey(ctx, caller, vault, KeyImport, name, "import", p.Attributes, p.Tags, key, taken.Blob, p.ReleasePolicy)
 }
 

@@ -416,3 +416,26 @@ func (o Object) Texts(name string) (map[string]string, error) {
 	}
 	return out, nil
 }
+
+// Attributes are what a caller may set about an object of any kind; nil is what is not said. Times are Unix seconds.
+type Attributes struct {
+	Enabled   *bool
+	NotBefore *int64
+	Expires   *int64
+}
+
+// Attributes returns the member "attributes".
+func (o Object) Attributes() (a Attributes, err error) {
+	inner, ok, err := o.Object("attributes")
+	if !ok || err != nil {
+		return a, err
+	}
+	if a.Enabled, err = inner.Boolean("enabled"); err != nil {
+		return a, err
+	}
+	if a.NotBefore, err = inner.Integer("nbf"); err != nil {
+		return a, err
+	}
+	a.Expires, err = inner.Integer("exp")
+	return a, err
+}
