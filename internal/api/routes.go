@@ -63,13 +63,12 @@ const (
 	maxSecret   = 256 << 10
 	maxRestore  = keyvault.MaxBackup/3*4 + 4<<10
 	maxTags     = keyvault.MaxTags * 2 * keyvault.MaxTagText * 6
-	maxPolicy   = 64 << 10 // of a release policy
-	maxKey      = maxTags + maxPolicy/3*4 + 4<<10
+	maxKey      = maxTags + keyvault.MaxReleasePolicy/3*4 + 4<<10
 	maxImport   = maxKey + keyvault.MaxTransferBlob/3*4 + 8<<10
 	maxEncrypt  = 64 << 10
 	maxCrypto   = 16 << 10 // what is signed or wrapped is short: an RSA key in PKCS#8 is the longest
 	maxRotation = 4 << 10
-	maxRelease  = 72 << 10 // an attestation token has 64 KiB at most
+	maxRelease  = keyvault.MaxAttestation + 8<<10
 	maxRandom   = 1 << 10
 
 	// Ten certificates, of which each is there twice; a security domain of three data, some of which its HSM does not know.

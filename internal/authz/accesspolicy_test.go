@@ -40,7 +40,7 @@ func TestVerbs(t *testing.T) {
 					for _, p := range []Permission{
 						{Object: objectNames[otherKind], Verb: verb}, {Object: objectNames[otherKind], Verb: strings.ToUpper(verb)},
 					} {
-						if got := Decide(policy, caller, p); got.Allowed != want || got.Reason == "" {
+						if got := decideAll(policy, caller, p); got.Allowed != want || got.Reason == "" {
 							t.Errorf("%s %s: %s: %+v", object, given, p, got)
 						}
 					}
@@ -50,12 +50,12 @@ func TestVerbs(t *testing.T) {
 	}
 	all := compilePolicies(t, AccessPolicy{ObjectID: principal, Keys: []string{"ALL", "Purge"}})
 	for _, p := range []Permission{{Object: "keys", Verb: "purge"}, {Object: "keys", Verb: "release"}} {
-		if !Decide(all, caller, p).Allowed {
+		if !decideAll(all, caller, p).Allowed {
 			t.Errorf("all and purge do not allow %s", p)
 		}
 	}
 	for _, p := range []Permission{{Object: "", Verb: "get"}, {Object: "key", Verb: "get"}, {Object: "keys/x", Verb: "get"}, {}} {
-		if Decide(all, caller, p).Allowed {
+		if decideAll(all, caller, p).Allowed {
 			t.Errorf("%q is allowed", p)
 		}
 	}
@@ -87,17 +87,17 @@ func TestAccessPolicyPrincipals(t *testing.T) {
 		"compound, member":                    {compound, Subject{ObjectID: someone, AppID: application, Groups: []string{principal}}, false},
 	} {
 		c.subject.TenantID = tenant
-		if d := Decide(compilePolicies(t, c.entry), c.subject, get); d.Allowed != c.allowed {
+		if d := decideAll(compilePolicies(t, c.entry), c.subject, get); d.Allowed != c.allowed {
 			t.Errorf("%s: %+v", name, d)
 		}
 		c.subject.TenantID = otherTenant
-		if Decide(compilePolicies(t, c.entry), c.subject, get).Allowed {
+		if decideAll(compilePolicies(t, c.entry), c.subject, get).Allowed {
 			t.Errorf("%s: of another tenant", name)
 		}
 	}
 	both := compilePolicies(t, compound, AccessPolicy{ObjectID: principal, Secrets: []string{"list"}})
 	s := Subject{TenantID: tenant, ObjectID: principal, AppID: application}
-	if !Decide(both, s, get).Allowed || !Decide(both, s, Permission{Object: "secrets", Verb: "list"}).Allowed {
+	if !decideAll(both, s, get).Allowed || !decideAll(both, s, Permission{Object: "secrets", Verb: "list"}).Allowed {
 		t.Error("of two entries for one principal only one counts")
 	}
 }
@@ -176,7 +176,7 @@ func TestAccessPoliciesNeverWiden(t *testing.T) {
 		after := compilePolicies(t, less...)
 		for _, verb := range verbs[keyObjects] {
 			s, p := w.subject(), Permission{Object: "keys", Verb: verb}
-			was, is := Decide(before, s, p).Allowed, Decide(after, s, p).Allowed
+			was, is := decideAll(before, s, p).Allowed, decideAll(after, s, p).Allowed
 			if is && !was {
 				t.Fatalf("%+v is allowed %s by %+v and was not by %+v", s, p, less, list)
 			}

@@ -2,7 +2,7 @@
 // snapshot as the object, so that a decision is never older than the data it protects. It knows nothing of how those
 // values are kept or how they look on the wire.
 //
-// There are two planes. The data plane is what is in a vault: Decide and DecideAt answer for it by the vault's own list
+// There are two planes. The data plane is what is in a vault: Decide answers for it by the vault's own list
 // of administrators and then by one of Azure's two models, access policies or role assignments. The management plane is
 // vaults themselves, and access to them: Roles answers for it, and says who may hand on which rights.
 //
@@ -84,15 +84,10 @@ type Decision struct {
 	Role         string // the name of its role
 }
 
-// Decide says whether s may use permission p in the vault that has the policy, for what concerns the vault as a whole:
-// lists, and objects that do not exist yet and whose name is not known.
-func Decide(policy Policy, s Subject, p Permission) Decision {
-	return DecideAt(policy, s, p, policy.Scope)
-}
-
-// DecideAt is Decide at a scope in the vault, which is usually one object: policy.Scope.Object("secrets", name). Only role
-// assignments tell objects apart.
-func DecideAt(policy Policy, s Subject, p Permission, scope Scope) Decision {
+// Decide says whether s may use permission p in the vault that has the policy, at a scope in it: that of one object, such as
+// policy.Scope.Object("secrets", name), or policy.Scope for what concerns the vault as a whole, which are lists, and objects that
+// do not exist yet and whose name is not known. Only role assignments tell objects apart.
+func Decide(policy Policy, s Subject, p Permission, scope Scope) Decision {
 	if s.ObjectID == "" || !sameTenant(s.TenantID, policy.TenantID) {
 		return Decision{Reason: "the caller is not of the vault's tenant"}
 	}

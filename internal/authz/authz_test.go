@@ -36,15 +36,15 @@ func TestDecide(t *testing.T) {
 		"empty group":               {[]string{"group:"}, Subject{TenantID: tenant, ObjectID: "y", Groups: []string{""}}, false},
 		"nobody":                    {[]string{"group:" + group}, Subject{TenantID: tenant, ObjectID: "", Groups: []string{group}}, false},
 	} {
-		d := Decide(Policy{TenantID: tenant, Administrators: c.administrators}, c.subject, get)
+		d := decideAll(Policy{TenantID: tenant, Administrators: c.administrators}, c.subject, get)
 		if d.Allowed != c.allowed || d.Reason == "" {
 			t.Errorf("%s: %+v", name, d)
 		}
 	}
-	if d := Decide(Policy{TenantID: tenant}, Subject{TenantID: tenant, ObjectID: principal}, get); !strings.Contains(d.Reason, "secrets get") {
+	if d := decideAll(Policy{TenantID: tenant}, Subject{TenantID: tenant, ObjectID: principal}, get); !strings.Contains(d.Reason, "secrets get") {
 		t.Errorf("the reason %q does not name the permission", d.Reason)
 	}
-	if Decide(Policy{Administrators: []string{principal}}, Subject{TenantID: tenant, ObjectID: principal}, get).Allowed {
+	if decideAll(Policy{Administrators: []string{principal}}, Subject{TenantID: tenant, ObjectID: principal}, get).Allowed {
 		t.Error("allowed in a vault without tenant")
 	}
 }
@@ -76,17 +76,17 @@ func TestModels(t *testing.T) {
 		"administrator by a group in roles": {Policy{Model: RoleModel, Administrators: []string{"group:" + principal}}, false},
 	} {
 		c.policy.TenantID = tenant
-		if d := Decide(c.policy, caller, get); d.Allowed != c.allowed || d.Reason == "" {
+		if d := decideAll(c.policy, caller, get); d.Allowed != c.allowed || d.Reason == "" {
 			t.Errorf("%s: %+v", name, d)
 		}
 		c.policy.TenantID = otherTenant
-		if d := Decide(c.policy, caller, get); d.Allowed {
+		if d := decideAll(c.policy, caller, get); d.Allowed {
 			t.Errorf("%s, in another tenant: %+v", name, d)
 		}
 	}
 }
 
-func TestDecideAt(t *testing.T) {
+func TestDecideAtScopes(t *testing.T) {
 	t.Parallel()
 	get := Permission{Object: "secrets", Verb: "get", DataAction: "Microsoft.KeyVault/vaults/secrets/getSecret/action"}
 	caller := Subject{TenantID: tenant, ObjectID: principal}
@@ -105,7 +105,7 @@ func TestDecideAt(t *testing.T) {
 		"no scope":                    {Scope{}, false},
 		"the group":                   {a.In(GroupScope), false},
 	} {
-		d := DecideAt(policy, caller, get, c.scope)
+		d := Decide(policy, caller, get, c.scope)
 		if d.Allowed != c.allowed || d.Reason == "" || c.allowed != (d.Role == "Key Vault Secrets User") || c.allowed != (d.AssignmentID != "") {
 			t.Errorf("%s: %+v", name, d)
 		}
@@ -135,7 +135,7 @@ func TestAsymmetric(t *testing.T) {
 			TenantID: tenant, Model: RoleModel, Scope: mustParseScope(t, vaultA),
 			Roles: compile(t, nil, give(c.role, principal, vaultA)),
 		}
-		d := DecideAt(policy, caller, c.permission, policy.Scope.Object("keys", "k"))
+		d := Decide(policy, caller, c.permission, policy.Scope.Object("keys", "k"))
 		if d.Allowed != c.allowed || d.IfAsymmetric != c.allowedWithAsymmetric {
 			t.Errorf("%s: %+v", name, d)
 		}
@@ -144,7 +144,7 @@ func TestAsymmetric(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := Decide(Policy{TenantID: tenant, AccessPolicies: policies}, caller, encrypt); d.Allowed || d.IfAsymmetric {
+	if d := decideAll(Policy{TenantID: tenant, AccessPolicies: policies}, caller, encrypt); d.Allowed || d.IfAsymmetric {
 		t.Errorf("an access policy for get allows encrypt: %+v", d)
 	}
 }

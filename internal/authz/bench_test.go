@@ -56,7 +56,7 @@ func BenchmarkDecideByRole(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/groups=%d", c.name, groups), func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
-					if DecideAt(policy, caller, c.permission, policy.Scope.Object(c.collection, "name")).Allowed != c.allowed {
+					if Decide(policy, caller, c.permission, policy.Scope.Object(c.collection, "name")).Allowed != c.allowed {
 						b.Fatal("wrong")
 					}
 				}
@@ -74,7 +74,7 @@ func BenchmarkDecideByAccessPolicy(b *testing.B) {
 	caller := Subject{TenantID: tenant, ObjectID: principal}
 	b.ReportAllocs()
 	for b.Loop() {
-		if !Decide(policy, caller, benchPermissions[0].permission).Allowed {
+		if !decideAll(policy, caller, benchPermissions[0].permission).Allowed {
 			b.Fatal("denied")
 		}
 	}
@@ -85,7 +85,7 @@ func BenchmarkDecideByAdministrator(b *testing.B) {
 	caller := Subject{TenantID: tenant, ObjectID: principal}
 	b.ReportAllocs()
 	for b.Loop() {
-		if !Decide(policy, caller, benchPermissions[0].permission).Allowed {
+		if !decideAll(policy, caller, benchPermissions[0].permission).Allowed {
 			b.Fatal("denied")
 		}
 	}
@@ -120,7 +120,7 @@ func TestDecisionsDoNotAllocate(t *testing.T) { // not in parallel: it counts wh
 	caller := Subject{TenantID: tenant, ObjectID: principal, Groups: benchGroups(10)}
 	for _, c := range benchPermissions {
 		n := testing.AllocsPerRun(100, func() {
-			if DecideAt(policy, caller, c.permission, policy.Scope.Object(c.collection, "name")).Allowed != c.allowed {
+			if Decide(policy, caller, c.permission, policy.Scope.Object(c.collection, "name")).Allowed != c.allowed {
 				t.Fatal("wrong")
 			}
 		})

@@ -191,3 +191,8 @@ func (w world) newID() string {
 	}
 	return id.String()
 }
+
+// decideAll is Decide for the vault as a whole.
+func decideAll(policy Policy, s Subject, p Permission) Decision {
+	return Decide(policy, s, p, policy.Scope)
+}

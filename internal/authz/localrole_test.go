@@ -89,7 +89,7 @@ func TestLocalRoles(t *testing.T) {
 				for asked, scope := range scopes {
 					want := slices.Contains(strings.Fields(within[at]), asked) && slices.Contains(strings.Fields(letters), localLetters[role.ID])
 					p := Permission{DataAction: hsmActions + "keys/sign/action", HSMAction: hsmActions + action}
-					if got := DecideAt(policy, Subject{TenantID: tenant, ObjectID: principal}, p, scope).Allowed; got != want {
+					if got := Decide(policy, Subject{TenantID: tenant, ObjectID: principal}, p, scope).Allowed; got != want {
 						t.Errorf("%s at %s: %q at %s: %v, want %v", role.Name, at, action, asked, got, want)
 					}
 				}
@@ -109,17 +109,17 @@ func TestLocalModel(t *testing.T) {
 	policy := Policy{TenantID: tenant, Model: LocalRoleModel, Roles: roles, Scope: hsm}
 	sign := Permission{HSMAction: hsmActions + "keys/sign/action"}
 	who := Subject{TenantID: tenant, ObjectID: principal}
-	if !DecideAt(policy, who, sign, hsm).Allowed {
+	if !Decide(policy, who, sign, hsm).Allowed {
 		t.Error("a user may not sign")
 	}
 	for name, d := range map[string]Decision{
-		"no action":       DecideAt(policy, who, Permission{DataAction: sign.HSMAction, AsymmetricAction: sign.HSMAction}, hsm),
-		"another HSM":     DecideAt(policy, who, sign, other),
-		"no scope":        DecideAt(policy, who, sign, Scope{}),
-		"above":           DecideAt(policy, who, sign, Root),
-		"another tenant":  DecideAt(policy, Subject{TenantID: "7f2c5d0e-1b7a-4c38-9d0f-3a6c1e5b9d43", ObjectID: principal}, sign, hsm),
-		"nobody":          DecideAt(policy, Subject{TenantID: tenant}, sign, hsm),
-		"no roles at all": DecideAt(Policy{TenantID: tenant, Model: LocalRoleModel, Scope: hsm}, who, sign, hsm),
+		"no action":       Decide(policy, who, Permission{DataAction: sign.HSMAction, AsymmetricAction: sign.HSMAction}, hsm),
+		"another HSM":     Decide(policy, who, sign, other),
+		"no scope":        Decide(policy, who, sign, Scope{}),
+		"above":           Decide(policy, who, sign, Root),
+		"another tenant":  Decide(policy, Subject{TenantID: "7f2c5d0e-1b7a-4c38-9d0f-3a6c1e5b9d43", ObjectID: principal}, sign, hsm),
+		"nobody":          Decide(policy, Subject{TenantID: tenant}, sign, hsm),
+		"no roles at all": Decide(Policy{TenantID: tenant, Model: LocalRoleModel, Scope: hsm}, who, sign, hsm),
 	} {
 		if d.Allowed || d.IfAsymmetric || d.Reason == "" {
 			t.Errorf("%s: %+v", name, d)

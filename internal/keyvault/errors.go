@@ -1,7 +1,5 @@
 package keyvault
 
-import "errors"
-
 // A Kind is why an operation was refused. The edge maps each to one answer.
 type Kind int
 
@@ -40,8 +38,3 @@ type Error struct {
 }
 
 func (e *Error) Error() string { return e.Message }
-
-func isKind(err error, kind Kind) bool {
-	var e *Error
-	return errors.As(err, &e) && e.Kind == kind
-}

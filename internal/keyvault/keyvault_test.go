@@ -1003,3 +1003,8 @@ func (h hookedStore) Update(ctx context.Context, fn func(store.Tx) error) error 
 
 // everything is every kind of due entry.
 func everything(string) bool { return true }
+
+func isKind(err error, kind Kind) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Kind == kind
+}

@@ -115,6 +115,12 @@ type ReleaseParams struct {
 // maxNonce is the length of a release's nonce.
 const maxNonce = 1024
 
+// Bounds of what a release is asked with, in bytes.
+const (
+	MaxReleasePolicy = release.MaxPolicy
+	MaxAttestation   = release.MaxToken
+)
+
 // ReleaseKey returns an exportable key, wrapped for the target that an attestation token describes, in a signed answer,
 // if the key's policy holds for that token. It is allowed outside of the key's not-before and expiry times.
 func (s *Service) ReleaseKey(ctx context.Context, caller *identity.Caller, vault, name, version string, p ReleaseParams) (string, Used, error) {

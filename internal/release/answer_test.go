@@ -115,7 +115,7 @@ func TestAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := open(t, jws, "v1.vault.example.org", rootsOf(s.Certificate()))
+	got := open(t, jws, "v1.vault.example.org", rootsOf(s.chain[0]))
 	want := `{"request":{"api-version":"7.6","enc":"RSA_AES_KEY_WRAP_256","kid":"https://v1.vault.example.org/keys/k","nonce":"n1"},` +
 		`"response":{"key":{"key":{"kid":"https://v1.vault.example.org/keys/k/0123","kty":"RSA-HSM","key_ops":["encrypt","decrypt"],` +
 		`"n":"AQID","e":"AQAB","key_hsm":"` + b64(`{"schema_version":"1.0","header":{"kid":"TpmEphemeralEncryptionKey","alg":"dir",`+
@@ -141,7 +141,7 @@ func TestAnswerOfOtherKeys(t *testing.T) {
 			Request  object
 			Response struct{ Key struct{ Key object } }
 		}
-		if err := json.Unmarshal(open(t, jws, "v1.vault.example.org", rootsOf(s.Certificate())), &payload); err != nil {
+		if err := json.Unmarshal(open(t, jws, "v1.vault.example.org", rootsOf(s.chain[0])), &payload); err != nil {
 			t.Fatal(err)
 		}
 		if _, found := payload.Request["nonce"]; found {
@@ -187,7 +187,7 @@ func TestSignerRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	open(t, jws, "hsm1.managedhsm.example.org", rootsOf(s.Certificate()))
+	open(t, jws, "hsm1.managedhsm.example.org", rootsOf(s.chain[0]))
 
 	change := func(name string, v any) []byte {
 		var m object
@@ -291,8 +291,8 @@ func TestSignerFits(t *testing.T) {
 			t.Errorf("%s at %v: got %v", c.host, c.at, got)
 		}
 	}
-	if bits := s.Public().(*rsa.PublicKey).N.BitLen(); bits != signerBits || s.Certificate().IsCA {
-		t.Errorf("a key of %d bits, CA %v", bits, s.Certificate().IsCA)
+	if bits := s.Public().(*rsa.PublicKey).N.BitLen(); bits != signerBits || s.chain[0].IsCA {
+		t.Errorf("a key of %d bits, CA %v", bits, s.chain[0].IsCA)
 	}
 }
 

@@ -107,9 +107,6 @@ func (s *Signer) WithChain(ders [][]byte) (*Signer, error) { return newSigner(s.
 // Public returns the public key.
 func (s *Signer) Public() crypto.PublicKey { return s.key.Public() }
 
-// Certificate returns the signer's own certificate. Nobody may modify it.
-func (s *Signer) Certificate() *x509.Certificate { return s.chain[0] }
-
 // Fits tells whether the certificates are valid now and the first is for host. If not, a new Signer is due.
 func (s *Signer) Fits(host string, now time.Time) bool {
 	for _, cert := range s.chain {

@@ -87,7 +87,7 @@ func (h *hsmView) ask(op LocalOperation, scope string) error {
 	}
 	policy := h.v.policy
 	policy.Roles = h.state.roles
-	d := authz.DecideAt(policy, h.by, op.Permission, h.v.localScope(scope))
+	d := authz.Decide(policy, h.by, op.Permission, h.v.localScope(scope))
 	if d.Allowed {
 		return nil
 	}

@@ -459,7 +459,7 @@ func (s *Service) Decide(r store.Reader, v *Vault, subject authz.Subject, p auth
 		}
 		policy.Roles, scope = state.roles, scope.LocalScope(p.HSMAction, name)
 	}
-	return authz.DecideAt(policy, subject, p, scope), nil
+	return authz.Decide(policy, subject, p, scope), nil
 }
 
 // AllowsAddress tells whether the vault can be reached from an address.
