@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/strongroom/strongroom/internal/api"
 	"github.com/strongroom/strongroom/internal/sdomain"
 	"github.com/strongroom/strongroom/internal/wire/wiretest"
 	"github.com/strongroom/strongroom/strongroomtest"
@@ -256,6 +257,33 @@ func number32(t testing.TB, raw json.RawMessage) (n int) {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// TestSecurityDomainVersions: all versions of the interface are alike, and the header has that of the request.
+func TestSecurityDomainVersions(t *testing.T) {
+	t.Parallel()
+	c := newHSMClient(t)
+	hsm := createHSM(t, c.server, "one")
+	for _, version := range api.APIVersions() {
+		for _, request := range []struct {
+			method, path, body, pending string
+			status                      int
+		}{
+			{"POST", "download", downloadRequest(t), "download/pending", http.StatusAccepted},
+			{"GET", "download/pending", "", "download/pending", http.StatusOK},
+			{"GET", "upload/pending", "", "upload/pending", http.StatusOK},
+			{"GET", "upload", "", "", http.StatusConflict},
+		} {
+			resp, body := c.send(request.method, hsm+"/securitydomain/"+request.path+"?api-version="+version, request.body, c.token)
+			want := ""
+			if request.pending != "" {
+				want = hsm + "/securitydomain/" + request.pending + "?api-version=" + version
+			}
+			if got := resp.Header.Get("Azure-AsyncOperation"); resp.StatusCode != request.status || got != want {
+				t.Errorf("%s %s %s: %d, %q, %.200s", version, request.method, request.path, resp.StatusCode, got, body)
+			}
+		}
+	}
 }
 
 // TestSecurityDomainAudit: the log says who downloaded for whom and which domain was brought, and nothing of what is in it.

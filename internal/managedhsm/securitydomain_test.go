@@ -8,6 +8,9 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/uuid"
+
+	"github.com/strongroom/strongroom/internal/authz"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
 	"github.com/strongroom/strongroom/internal/resource"
@@ -127,16 +130,14 @@ func TestRights(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.download(t, "hsm")
-	// All assignments are gone.
-	must(t, b.db.Update(t.Context(), func(tx store.Tx) error {
-		for key := range b.dump(t) {
-			if strings.HasPrefix(key, "local/") {
-				if err := tx.Delete(key); err != nil {
-					return err
-				}
+	all := b.dump(t)
+	must(t, b.db.Update(t.Context(), func(tx store.Tx) (err error) {
+		for key := range all {
+			if strings.HasPrefix(key, "local/") { // its roles and assignments
+				err = errors.Join(err, tx.Delete(key))
 			}
 		}
-		return nil
+		return err
 	}))
 	for name, do := range ops {
 		for _, who := range []*identity.Caller{admin, member} {
@@ -144,6 +145,32 @@ func TestRights(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
+	}
+}
+
+// TestActions: each operation asks for a data action of its own.
+func TestActions(t *testing.T) {
+	t.Parallel()
+	b, ctx, owner := newBench(t), t.Context(), resource.Actor{Caller: admin}
+	b.download(t, "hsm")
+	for allowed, op := range map[string]keyvault.Operation{
+		"download": Download, "upload": Upload, "transfer key": GetTransferKey, "download status": DownloadStatus, "upload status": UploadStatus,
+	} {
+		role, assignment := uuid.NewString(), uuid.NewString()
+		_, err := b.resources.PutLocalDefinition(ctx, owner, "hsm", role, authz.RoleDefinition{
+			Name: allowed, AssignableScopes: []string{"/"}, Permissions: []authz.PermissionSet{{DataActions: []string{op.Permission.HSMAction}}},
+		})
+		must(t, err)
+		_, err = b.resources.CreateLocalAssignment(ctx, owner, "hsm", "/", assignment, strangerID, role)
+		must(t, err)
+		for name, do := range ops {
+			err := do(t, b.Service, stranger)
+			if denied := isKind(err, keyvault.AccessDeniedInHSM); denied == (name == allowed) {
+				t.Errorf("%s with the right to %s: %v", name, allowed, err)
+			}
+		}
+		_, err = b.resources.DeleteLocalAssignment(ctx, owner, "hsm", "/", assignment)
+		must(t, err)
 	}
 }
 
