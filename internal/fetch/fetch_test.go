@@ -129,7 +129,7 @@ func TestLatest(t *testing.T) {
 // However many ask at once, one fetch is under way, and all wait for it.
 func TestSingleFlight(t *testing.T) {
 	t.Parallel()
-	l := &fetch.Latest[value]{Timeout: time.Hour}
+	l := &fetch.Latest[value]{Every: time.Hour, Timeout: time.Hour}
 	now := time.Unix(1_800_000_000, 0)
 	entered, end := make(chan struct{}), make(chan struct{})
 	fetches := value(0) // written by the only fetch
@@ -139,10 +139,12 @@ func TestSingleFlight(t *testing.T) {
 		<-end
 		return &fetches, nil
 	}
-	var all sync.WaitGroup
+	var joining, all sync.WaitGroup
 	for range 20 {
+		joining.Add(1)
 		all.Go(func() {
 			done, err := l.Refresh(now, nil, get)
+			joining.Done()
 			if done == nil || err != nil {
 				t.Error("not joined", err)
 				return
@@ -157,9 +159,8 @@ func TestSingleFlight(t *testing.T) {
 	if !l.Busy() {
 		t.Error("a fetch is under way, and Busy says no")
 	}
-	joined, _ := l.Refresh(now, nil, get) // before the end for sure
+	joining.Wait()
 	close(end)
-	<-joined
 	all.Wait()
 	if fetches != 1 || l.Busy() {
 		t.Errorf("%d fetches, busy %v", fetches, l.Busy())
