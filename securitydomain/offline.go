@@ -104,6 +104,10 @@ func (f *File) Check(keys ...Key) error {
 	return nil
 }
 
+// CheckShares tells whether each of the keys opens a share, however few they are: an owner can do this alone. Whether the shares fit
+// together only Check tells, which takes a quorum.
+func (f *File) CheckShares(keys ...Key) error { return wrap(f.file.CheckShares(holders(keys))) }
+
 // Open opens the domain with the keys of a quorum. Keys beyond that are used if a share is damaged. Each key must be there once.
 func (f *File) Open(keys ...Key) (*Contents, error) {
 	data, err := f.file.Open(holders(keys))

@@ -98,6 +98,18 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+	for _, keys := range [][]securitydomain.Key{{alice}, {bob, carol}, {alice, bob, carol}} {
+		if err := f.CheckShares(keys...); err != nil {
+			t.Error(err)
+		}
+	}
+	err = f.CheckShares(alice, only(stranger), carol)
+	if !errors.Is(err, securitydomain.ErrNoShare) || fmt.Sprint(err) != "securitydomain: key 2 has no share in this security domain" {
+		t.Errorf("a stranger's among others: %v", err)
+	}
+	if err := f.CheckShares(alice, alice); !errors.Is(err, securitydomain.ErrDuplicate) {
+		t.Errorf("the same twice: %v", err)
+	}
 	keys, ok := errors.AsType[*securitydomain.KeysError](f.Check(alice, only(stranger)))
 	if !ok || keys.Required != 2 || keys.Opened != 1 || keys.Keys[0] != nil || keys.Keys[1] == nil || !errors.Is(keys, securitydomain.ErrTooFewKeys) {
 		t.Errorf("%+v", keys)

@@ -71,6 +71,23 @@ func (f *File) Open(holders []Holder) ([]Datum, error) {
 	return nil, last
 }
 
+// CheckShares tells whether each of the keys opens a share, however few they are. Whether the shares fit together takes a quorum to find
+// out.
+func (f *File) CheckShares(holders []Holder) error {
+	if err := checkHolders(holders); err != nil {
+		return err
+	}
+	parts, problem := f.parts(holders)
+	clearParts(parts)
+	var errs []error
+	for i, err := range problem.Keys {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("key %d %w", i+1, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func checkHolders(holders []Holder) error {
 	if len(holders) > MaxHolders {
 		return fmt.Errorf("%d keys are too many: at most %d can be tried", len(holders), MaxHolders)
