@@ -3,10 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 
 	"github.com/strongroom/strongroom/internal/server"
@@ -83,25 +81,6 @@ func appendCertificates(out *bytes.Buffer, file string, seen map[string]bool) er
 	}
 	if !found {
 		return fmt.Errorf("%s holds no certificate", file)
-	}
-	return nil
-}
-
-// writeNewFile makes a file of mode 0600 and never overwrites one. A file that could not be written whole is removed.
-func writeNewFile(path string, content []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%s exists already and is kept: choose another name, or remove it first", path)
-	}
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(path))
 	}
 	return nil
 }

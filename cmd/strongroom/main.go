@@ -67,7 +67,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 what was asked for does not exist
 		newDevCommand(), newInitCommand(), newServeCommand(),
 		newEnvCommand(), newHostsCommand(), newStatusCommand(), newVersionCommand(),
 		newSecretCommand(), newKeyCommand(), newVaultCommand(), newHSMCommand(), newGroupCommand(), newRoleCommand(),
-		newBackupCommand(), newRestoreCommand(), newSettingCommand(),
+		newBackupCommand(), newRestoreCommand(), newSettingCommand(), newSecurityDomainCommand(),
 		newAppCommand(), newAdministratorCommand(), newSealCommand(), newTokenCommand(),
 		newVerifyCommand(), newAuditCommand(),
 	)

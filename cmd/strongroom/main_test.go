@@ -47,6 +47,7 @@ func TestScripts(t *testing.T) {
 			"edit":        edit,
 			"mode":        mode,
 			"member":      member,
+			"owner":       owner,
 		},
 	})
 }
@@ -102,6 +103,22 @@ func certificate(ts *testscript.TestScript, _ bool, args []string) {
 	content := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})...)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), content, 0o600))
+}
+
+// owner NAME [PASSWORD] makes the key of an owner of a security domain, NAME.key, and its certificate, NAME.cer.
+func owner(ts *testscript.TestScript, _ bool, args []string) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	ts.Check(err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	ts.Check(err)
+	block := &pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}
+	if len(args) > 1 {
+		block, err = x509.EncryptPEMBlock(rand.Reader, block.Type, block.Bytes, []byte(args[1]), x509.PEMCipherAES256) //lint:ignore SA1019 owners have such files
+		ts.Check(err)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".key"), pem.EncodeToMemory(block), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".cer"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
 }
 
 // member FILE PATH WANT compares a member of a JSON file (or stdout), as JSON text. PATH is "a.b"; a number is an index.
