@@ -12,9 +12,9 @@ import (
 // createVault makes a vault that keeps what was deleted for seven days, for the administrator and the managed identity.
 func (s *server) createVault(t *testing.T, name, sku string) {
 	t.Helper()
-	s.command(t, "vault", "create", "--name", name, "--sku", sku, "--retention-days", "7", "--enable-rbac-authorization", "false", "--no-self-perms")
+	s.command(t, "vault", "create", "--name", name, "--sku", sku, "--retention-days", "7")
 	for _, who := range []string{"administrator", "managed identity"} {
-		s.command(t, "administrator", "add", "--vault-name", name, "--assignee", who)
+		s.command(t, "role", "assignment", "create", "--vault-name", name, "--role", "Key Vault Administrator", "--assignee", who)
 	}
 }
 
