@@ -23,7 +23,9 @@ func newAdministratorCommand() *cobra.Command {
 subscription, who can then give every role to everybody, himself included; so it is the way back when nobody with rights is left.
 
 With --vault-name it is about the list of those who may do everything in one vault, whatever its roles and access policies say. The vault that
-init makes has the administrator and the managed identity on it; other vaults have nobody.`
+init makes has the administrator and the managed identity on it; other vaults have nobody.
+
+With --hsm-name it gives the role Managed HSM Administrator in a managed HSM that is activated, whose holders give all roles in it.`
 	return c
 }
 
@@ -65,15 +67,19 @@ func newAdministratorList() *cobra.Command {
 
 func newAdministratorAdd() *cobra.Command {
 	var (
-		o          operation
-		vault, who string
+		o               operation
+		vault, hsm, who string
 	)
 	cmd := &cobra.Command{
-		Use: "add --assignee WHO", Short: "Make somebody an owner of the subscription, or let him do everything in a vault",
+		Use: "add --assignee WHO", Short: "Make somebody an owner of the subscription, let him do everything in a vault, or give roles in a managed HSM",
 		Example: `  strongroom app create --display-name rescue     # then app credential add --credentials-file
   strongroom administrator add --assignee rescue
-  strongroom administrator add --assignee group:41b9… --vault-name demo`,
+  strongroom administrator add --assignee group:41b9… --vault-name demo
+  strongroom administrator add --assignee rescue --hsm-name pool`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if vault != "" && hsm != "" {
+				return usagef("--vault-name and --hsm-name: give one of them")
+			}
 			id, err := o.assignee(cmd, who)
 			if err != nil {
 				return err
@@ -86,11 +92,15 @@ func newAdministratorAdd() *cobra.Command {
 			if group, ok := cutGroup(id); ok {
 				owner = admin.Owner{PrincipalID: group, PrincipalType: "Group"}
 			}
+			if hsm != "" {
+				return o.ask(cmd, http.MethodPost, "/hsms/"+url.PathEscape(hsm)+"/administrators", owner, new(admin.Owner), "principalId", "principalType")
+			}
 			return o.ask(cmd, http.MethodPost, "/owners", owner, new(admin.Owner), "principalId", "principalType", "createdOn")
 		},
 	}
 	o.register(cmd)
 	registerAdministrator(cmd, &vault, &who)
+	cmd.Flags().StringVar(&hsm, "hsm-name", "", "a managed HSM that is activated, instead of the subscription")
 	return cmd
 }
 

@@ -188,7 +188,7 @@ type VaultChange struct {
 	RemoveAdministrators []string `json:"removeAdministrators,omitempty"`
 }
 
-// An Owner is a principal or a group that may do everything in the management plane.
+// An Owner is a principal or a group that may do everything in the management plane, or that gives the roles in a managed HSM.
 type Owner struct {
 	PrincipalID   string    `json:"principalId"`
 	PrincipalType string    `json:"principalType,omitempty"`
