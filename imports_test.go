@@ -82,7 +82,7 @@ func allowedImports() map[string][]string {
 		"internal/keywrap":     {},
 		"internal/pkcs8":       {},
 		"internal/release":     {"internal/fetch", "internal/keywrap"}, // whom keys are wrapped for
-		"internal/sdomain":     {},                                     // security domains of managed HSMs
+		"internal/sdomain":     {"internal/pkcs8"},                     // security domains of managed HSMs
 		"internal/pki":         {"internal/store"},
 		"internal/audit":       {},
 		"internal/record":      {"internal/seal", "internal/store"},

@@ -2,22 +2,13 @@ package main
 
 import (
 	"bytes"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/pbkdf2"
 	"crypto/rsa"
-	"crypto/sha1"
-	"crypto/sha256"
-	"crypto/sha512"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"hash"
 	"math/big"
 	"slices"
 	"strings"
@@ -281,69 +272,18 @@ func uncompressed(k *azkeys.JSONWebKey, size int) []byte {
 	return point
 }
 
-// Encrypted PKCS#8 (RFC 5958, 3), which crypto/x509 does not have, as OpenSSL and Python's cryptography write it: PBES2 of RFC 8018 with PBKDF2 and AES-CBC.
-
-var (
-	oidPBES2  = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 13}
-	oidPBKDF2 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12}
-)
-
-type encryptedInfo struct {
-	Algorithm pkix.AlgorithmIdentifier
-	Key       []byte
-}
-
-type pbes2 struct {
-	Derivation, Cipher pkix.AlgorithmIdentifier
-}
-
-type pbkdf2Parameters struct {
-	Salt       []byte
-	Iterations int
-	KeyLength  int                      `asn1:"optional"`
-	PRF        pkix.AlgorithmIdentifier `asn1:"optional"`
-}
-
-// maxIterations is far above what anybody writes, and some ten seconds of work.
-const maxIterations = 10_000_000
-
-// prf is the hash of the HMAC in PBKDF2, nil for one that is not known.
-func (p *pbkdf2Parameters) prf() func() hash.Hash {
-	switch id := p.PRF.Algorithm.String(); id {
-	case "", "1.2.840.113549.2.7":
-		return sha1.New
-	case "1.2.840.113549.2.8":
-		return sha256.New224
-	case "1.2.840.113549.2.9":
-		return sha256.New
-	case "1.2.840.113549.2.10":
-		return sha512.New384
-	case "1.2.840.113549.2.11":
-		return sha512.New
-	}
-	return nil
-}
-
-// aesKeyLength is the length of the key of AES in CBC mode, 0 for another cipher.
-func aesKeyLength(cipher asn1.ObjectIdentifier) int {
-	return map[string]int{
-		"2.16.840.1.101.3.4.1.2": 16, "2.16.840.1.101.3.4.1.22": 24, "2.16.840.1.101.3.4.1.42": 32,
-	}[cipher.String()]
-}
-
-var (
-	errWrongPassword = errors.New("the password of the PEM is wrong")
-	errOtherCipher   = errors.New("the key is encrypted in a way that is not known here (PBES2 with PBKDF2 and AES in CBC mode is): " +
-		`let "openssl pkey -in FILE" decrypt it, and give its output with --pem-file -`)
-)
+var errWrongPassword = errors.New("the password of the PEM is wrong")
 
 func parseEncrypted(der, password []byte) (privateKey, error) {
 	if len(password) == 0 {
 		return nil, usagef("the key is encrypted: give its password with --pem-password @FILE (or @- for standard input)")
 	}
-	plain, err := decryptPKCS8(der, password)
-	if err != nil {
-		return nil, err
+	plain, err := pkcs8.Decrypt(der, string(password))
+	switch {
+	case errors.Is(err, pkcs8.ErrPassword):
+		return nil, errWrongPassword
+	case err != nil:
+		return nil, fmt.Errorf("the key %w: let \"openssl pkey -in FILE\" decrypt it, and give its output with --pem-file -", err)
 	}
 	defer clear(plain)
 	key, err := pkcs8.Parse(plain)
@@ -351,57 +291,4 @@ func parseEncrypted(der, password []byte) (privateKey, error) {
 		return nil, errWrongPassword // one of 256 wrong ones leaves what looks like padding
 	}
 	return newPrivateKey(key, err)
-}
-
-func decryptPKCS8(der, password []byte) ([]byte, error) {
-	var (
-		info encryptedInfo
-		alg  pbes2
-		kdf  pbkdf2Parameters
-		iv   []byte
-	)
-	if _, err := asn1.Unmarshal(der, &info); err != nil {
-		return nil, fmt.Errorf("the key is not encrypted PKCS#8: %w", err)
-	}
-	if !info.Algorithm.Algorithm.Equal(oidPBES2) {
-		return nil, errOtherCipher
-	}
-	if _, err := asn1.Unmarshal(info.Algorithm.Parameters.FullBytes, &alg); err != nil {
-		return nil, errOtherCipher
-	}
-	length := aesKeyLength(alg.Cipher.Algorithm)
-	if length == 0 || !alg.Derivation.Algorithm.Equal(oidPBKDF2) {
-		return nil, errOtherCipher
-	}
-	if _, err := asn1.Unmarshal(alg.Derivation.Parameters.FullBytes, &kdf); err != nil || kdf.prf() == nil {
-		return nil, errOtherCipher
-	}
-	if _, err := asn1.Unmarshal(alg.Cipher.Parameters.FullBytes, &iv); err != nil || len(iv) != aes.BlockSize {
-		return nil, errOtherCipher
-	}
-	if kdf.Iterations < 1 || kdf.Iterations > maxIterations {
-		return nil, fmt.Errorf("the key is encrypted with %d iterations, not 1 to %d", kdf.Iterations, maxIterations)
-	}
-	key, err := pbkdf2.Key(kdf.prf(), string(password), kdf.Salt, kdf.Iterations, length)
-	if err != nil {
-		return nil, err
-	}
-	return decryptCBC(key, iv, info.Key)
-}
-
-// decryptCBC decrypts in place and removes PKCS#7's padding. The time it takes tells nobody anything: who waits has the password.
-func decryptCBC(key, iv, text []byte) ([]byte, error) {
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, err
-	}
-	if len(text) == 0 || len(text)%aes.BlockSize != 0 {
-		return nil, errors.New("the encrypted key is cut off")
-	}
-	cipher.NewCBCDecrypter(block, iv).CryptBlocks(text, text)
-	n := int(text[len(text)-1])
-	if n < 1 || n > aes.BlockSize || !bytes.Equal(text[len(text)-n:], bytes.Repeat([]byte{byte(n)}, n)) {
-		return nil, errWrongPassword
-	}
-	return text[:len(text)-n], nil
 }

@@ -1,4 +1,4 @@
-// Package pkcs8 reads private keys that somebody else wrote, and writes those that crypto/x509 does not: in PKCS#8 (RFC 5958), RSA keys
+// Package pkcs8 reads private keys that somebody else wrote, and writes those that crypto/x509 does not: in PKCS#8 (RFC 5958, also encrypted), RSA keys
 // of PKCS#1 (RFC 8017, A.1.2) and EC keys of SEC 1 (RFC 5915), on the NIST curves and on secp256k1.
 //
 // It reads DER alone, and nothing that the formats do not have: two readers of a key must not differ about what it is. It looks at the

@@ -7,6 +7,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+
+	"github.com/strongroom/strongroom/internal/pkcs8"
 )
 
 const maxKeyFile = 64 << 10
@@ -42,9 +44,12 @@ func parsePEM(file []byte, password string) (*rsa.PrivateKey, error) {
 			if password == "" {
 				return nil, ErrPasswordMissing
 			}
-			der, err := decryptPKCS8(block.Bytes, password)
-			if err != nil {
-				return nil, err
+			der, err := pkcs8.Decrypt(block.Bytes, password)
+			switch {
+			case errors.Is(err, pkcs8.ErrPassword):
+				return nil, ErrPassword
+			case err != nil:
+				return nil, fmt.Errorf("%w: its key %w", ErrPrivateKey, err)
 			}
 			defer clear(der)
 			key, err := parsePKCS8(der)

@@ -1,4 +1,4 @@
-package sdomain
+package pkcs8
 
 import (
 	"crypto/aes"
@@ -18,6 +18,12 @@ import (
 	"golang.org/x/crypto/scrypt"
 )
 
+// What is wrong with an encrypted key.
+var (
+	ErrPassword  = errors.New("is encrypted with another password")
+	ErrEncrypted = errors.New("is not in a form of encrypted PKCS#8 that is known here")
+)
+
 // Bounds on what a file may make us compute.
 const (
 	maxIterations = 10_000_000
@@ -25,7 +31,7 @@ const (
 	maxScryptP    = 16
 )
 
-var errCost = fmt.Errorf("%w: deriving the key from the password would take too long", ErrPrivateKey)
+var errCost = fmt.Errorf("%w: deriving the key from the password would take too long", ErrEncrypted)
 
 // An algorithm is named and has parameters.
 type algorithm struct {
@@ -44,27 +50,28 @@ func readAlgorithm(in *cryptobyte.String) (a algorithm, ok bool) {
 	return algorithm{oid.String(), sequence}, true
 }
 
-// decryptPKCS8 opens an EncryptedPrivateKeyInfo (RFC 5958) with PBES2 (RFC 8018).
-func decryptPKCS8(der []byte, password string) ([]byte, error) {
+// Decrypt opens an EncryptedPrivateKeyInfo (RFC 5958) with PBES2 (RFC 8018), which crypto/x509 does not have. One in 256 wrong passwords
+// goes unnoticed, and gives something that is no key. The time it takes tells nobody anything: who waits has the password.
+func Decrypt(der []byte, password string) ([]byte, error) {
 	var info, content, schemes cryptobyte.String
 	in := cryptobyte.String(der)
 	if !in.ReadASN1(&info, asn1tag.SEQUENCE) || !in.Empty() {
-		return nil, ErrPrivateKey
+		return nil, ErrEncrypted
 	}
 	outer, ok := readAlgorithm(&info)
 	if !ok || !info.ReadASN1(&content, asn1tag.OCTET_STRING) || !info.Empty() {
-		return nil, ErrPrivateKey
+		return nil, ErrEncrypted
 	}
 	if outer.name != "1.2.840.113549.1.5.13" {
-		return nil, fmt.Errorf("%w: it is encrypted with %.60s, and not with PBES2; openssl pkcs8 -topk8 converts it", ErrPrivateKey, outer.name)
+		return nil, fmt.Errorf("%w: it is encrypted with %.60s, and not with PBES2; openssl pkcs8 -topk8 converts it", ErrEncrypted, outer.name)
 	}
 	if !outer.params.ReadASN1(&schemes, asn1tag.SEQUENCE) || !outer.params.Empty() {
-		return nil, ErrPrivateKey
+		return nil, ErrEncrypted
 	}
 	kdf, ok := readAlgorithm(&schemes)
 	encryption, ok2 := readAlgorithm(&schemes)
 	if !ok || !ok2 || !schemes.Empty() {
-		return nil, ErrPrivateKey
+		return nil, ErrEncrypted
 	}
 	return decryptPBES2(kdf, encryption, content, password)
 }
@@ -73,10 +80,10 @@ func decryptPBES2(kdf, encryption algorithm, content []byte, password string) ([
 	keyLen, newCipher := blockCipher(encryption.name)
 	var iv cryptobyte.String
 	if newCipher == nil {
-		return nil, fmt.Errorf("%w: it is encrypted with %.60s, which is not AES or 3DES with CBC", ErrPrivateKey, encryption.name)
+		return nil, fmt.Errorf("%w: it is encrypted with %.60s, which is not AES or 3DES with CBC", ErrEncrypted, encryption.name)
 	}
 	if !encryption.params.ReadASN1(&iv, asn1tag.OCTET_STRING) || !encryption.params.Empty() {
-		return nil, ErrPrivateKey
+		return nil, ErrEncrypted
 	}
 	key, err := kdf.derive(password, keyLen)
 	if err != nil {
@@ -89,7 +96,7 @@ func decryptPBES2(kdf, encryption algorithm, content []byte, password string) ([
 	}
 	size := block.BlockSize()
 	if len(iv) != size || len(content) == 0 || len(content)%size != 0 {
-		return nil, ErrPrivateKey
+		return nil, ErrEncrypted
 	}
 	plaintext := make([]byte, len(content))
 	cipher.NewCBCDecrypter(block, iv).CryptBlocks(plaintext, content)
@@ -129,7 +136,7 @@ func blockCipher(oid string) (keyLen int, newCipher func([]byte) (cipher.Block, 
 func (a algorithm) derive(password string, keyLen int) ([]byte, error) {
 	var params, salt cryptobyte.String
 	if !a.params.ReadASN1(&params, asn1tag.SEQUENCE) || !a.params.Empty() || !params.ReadASN1(&salt, asn1tag.OCTET_STRING) {
-		return nil, ErrPrivateKey
+		return nil, ErrEncrypted
 	}
 	switch a.name {
 	case "1.2.840.113549.1.5.12":
@@ -137,7 +144,7 @@ func (a algorithm) derive(password string, keyLen int) ([]byte, error) {
 	case "1.3.6.1.4.1.11591.4.11":
 		return deriveScrypt(params, salt, password, keyLen)
 	default:
-		return nil, fmt.Errorf("%w: its key is derived with %.60s, which is neither PBKDF2 nor scrypt", ErrPrivateKey, a.name)
+		return nil, fmt.Errorf("%w: its key is derived with %.60s, which is neither PBKDF2 nor scrypt", ErrEncrypted, a.name)
 	}
 }
 
@@ -147,7 +154,7 @@ func readInt(in *cryptobyte.String, optional bool) (n int, err error) {
 		return 0, nil
 	}
 	if !in.ReadASN1Integer(&n) || n < 1 {
-		return 0, ErrPrivateKey
+		return 0, ErrEncrypted
 	}
 	return n, nil
 }
@@ -156,13 +163,13 @@ func derivePBKDF2(params cryptobyte.String, salt []byte, password string, keyLen
 	iterations, err := readInt(&params, false)
 	stated, err2 := readInt(&params, true)
 	if err := errors.Join(err, err2); err != nil || stated != 0 && stated != keyLen {
-		return nil, ErrPrivateKey
+		return nil, ErrEncrypted
 	}
 	prf := algorithm{name: "1.2.840.113549.2.7"} // the default
 	if !params.Empty() {
 		var ok bool
 		if prf, ok = readAlgorithm(&params); !ok || !params.Empty() {
-			return nil, ErrPrivateKey
+			return nil, ErrEncrypted
 		}
 	}
 	if iterations > maxIterations {
@@ -170,7 +177,7 @@ func derivePBKDF2(params cryptobyte.String, salt []byte, password string, keyLen
 	}
 	newHash := hashOf(prf.name)
 	if newHash == nil {
-		return nil, fmt.Errorf("%w: its key is derived with %.60s, which is not known", ErrPrivateKey, prf.name)
+		return nil, fmt.Errorf("%w: its key is derived with %.60s, which is not known", ErrEncrypted, prf.name)
 	}
 	return pbkdf2.Key(newHash, password, salt, iterations, keyLen)
 }
@@ -200,14 +207,14 @@ func deriveScrypt(params cryptobyte.String, salt []byte, password string, keyLen
 	p, err3 := readInt(&params, false)
 	stated, err4 := readInt(&params, true)
 	if err := errors.Join(err, err2, err3, err4); err != nil || !params.Empty() || stated != 0 && stated != keyLen {
-		return nil, ErrPrivateKey
+		return nil, ErrEncrypted
 	}
 	if n > maxScrypt || r > maxScrypt || p > maxScryptP || int64(n)*int64(r)*int64(p) > maxScrypt/128 {
 		return nil, errCost
 	}
 	key, err := scrypt.Key([]byte(password), salt, n, r, p, keyLen)
 	if err != nil {
-		return nil, ErrPrivateKey
+		return nil, ErrEncrypted
 	}
 	return key, nil
 }
