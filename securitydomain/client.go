@@ -126,9 +126,7 @@ func (c *Client) BeginUpload(
 		options = &BeginUploadOptions{}
 	}
 	if options.ResumeToken != "" {
-		op := &upload{operation: c.operation(nil, uploadPath)}
-		return runtime.NewPollerFromResumeToken(options.ResumeToken, c.internal.Pipeline(),
-			&runtime.NewPollerFromResumeTokenOptions[UploadResponse]{Handler: op, Tracer: c.internal.Tracer()})
+		return c.resumeUpload(options.ResumeToken)
 	}
 	resp, err := c.do(ctx, http.MethodPost, uploadPath, sd, http.StatusOK, http.StatusAccepted, http.StatusNoContent)
 	if err != nil {

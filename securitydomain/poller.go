@@ -2,6 +2,7 @@ package securitydomain
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -109,3 +110,21 @@ type upload struct{ operation }
 
 // Result is empty.
 func (u *upload) Result(context.Context, *UploadResponse) error { return u.failure() }
+
+// A resumeToken is how azcore wraps what an operation holds.
+type resumeToken struct {
+	Token *operation `json:"token"`
+}
+
+// resumeUpload makes a poller for an upload that another poller followed. It reads the token itself: to azcore a token may also name a
+// kind of poller that goes wherever the token says.
+func (c *Client) resumeUpload(text string) (*runtime.Poller[UploadResponse], error) {
+	op := &upload{operation: c.operation(nil, uploadPath)}
+	if err := json.Unmarshal([]byte(text), &resumeToken{&op.operation}); err != nil {
+		return nil, errors.New("securitydomain: the resume token is not one of an upload")
+	}
+	if _, err := op.address(); err != nil {
+		return nil, err
+	}
+	return runtime.NewPoller(nil, c.internal.Pipeline(), &runtime.NewPollerOptions[UploadResponse]{Handler: op, Tracer: c.internal.Tracer()})
+}

@@ -29,7 +29,8 @@ type service struct {
 	operation string   // the header with the address of the operation; "none" leaves it out
 	statuses  []string // bodies of the polls, in turn; the last one stays
 
-	requests []string // what came with a token: method, path and query, body
+	requests []string        // what came with a token: method, path and query, body
+	hosts    map[string]bool // where any came
 }
 
 type token struct{}
@@ -40,6 +41,10 @@ func (token) GetToken(context.Context, policy.TokenRequestOptions) (azcore.Acces
 
 // Do answers as an HTTP transport.
 func (s *service) Do(req *http.Request) (*http.Response, error) {
+	if s.hosts == nil {
+		s.hosts = make(map[string]bool)
+	}
+	s.hosts[req.URL.Host] = true
 	rec := httptest.NewRecorder()
 	rec.Header().Set("Content-Type", "application/json; charset=utf-8")
 	s.answer(rec, req)
