@@ -69,6 +69,9 @@ func readOwners(body wire.Object) (certs []sdomain.Certificate, required int, er
 	if err != nil {
 		return nil, 0, err
 	}
+	if len(keys) > sdomain.MaxCertificates { // before they are read: each takes its time
+		return nil, 0, badParameter("%d certificates are too many: there must be %d to %d.", len(keys), sdomain.MinCertificates, sdomain.MaxCertificates)
+	}
 	for i, o := range keys {
 		jwk, err := readCertificate(o)
 		if err != nil {
