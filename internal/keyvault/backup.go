@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/record"
@@ -226,7 +225,7 @@ func (s *Service) openBackup(domain *sdomain.DomainKeys, kind ObjectKind, blob [
 	wrong := func(r backupVersion) bool {
 		again := seen[r.Version]
 		seen[r.Version] = true
-		return again || (r.Key != nil) != (kind == KeyKind) || !objectVersion.MatchString(r.Version) || r.Version != strings.ToLower(r.Version)
+		return again || (r.Key != nil) != (kind == KeyKind) || !isVersion(r.Version)
 	}
 	if checkName(b.Name) != nil || len(b.Versions) > MaxBackupVersions || !slices.ContainsFunc(b.Versions, current) ||
 		slices.ContainsFunc(b.Versions, wrong) {

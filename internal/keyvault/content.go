@@ -146,10 +146,15 @@ func (s *Service) decode(ctx context.Context, v *resource.Vault, k *KeyContent) 
 		if err != nil {
 			return err
 		}
+		seen := make(map[string]bool)
 		for _, version := range versions {
 			if version.Key == nil || !v.MayHold(version.Key.HSM) {
 				return spoiled("it is none of a managed HSM")
 			}
+			if seen[version.Version] || !isVersion(version.Version) {
+				return spoiled("it has a version twice, or one that is none")
+			}
+			seen[version.Version] = true
 			if _, err := domain.UnwrapKey(o.Name, version.Version, version.Value); err != nil {
 				return spoiled("its material " + err.Error())
 			}

@@ -1,10 +1,12 @@
 package keyvault
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -216,6 +218,30 @@ func TestContentMoves(t *testing.T) {
 	wantKind(t, err, BadParameter)
 	if left := b.contents(t, alien); len(left) != 0 {
 		t.Errorf("%d keys came into the HSM of another domain", len(left))
+	}
+}
+
+// TestContentIsOdd: only who holds the security domain can make these.
+func TestContentIsOdd(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.pool(t, "from", newDomain(t))
+	b.fill(t, "from")
+	v := b.hsmOf(t, "from")
+	saved := b.contents(t, v)[0]
+	if _, _, err := b.decode(t.Context(), v, saved); err != nil {
+		t.Fatal(err)
+	}
+	last := saved.Records[len(saved.Records)-1]
+	named := bytes.Replace(last.Data, []byte(`"version":"`), []byte(`"version":"x/`), 1)
+	for what, k := range map[string]*KeyContent{
+		"a version twice":      {saved.Name, append(slices.Clone(saved.Records), last)},
+		"a version of no name": {saved.Name, append(slices.Clone(saved.Records), ContentRecord{contentVersion, named})},
+	} {
+		_, _, err := b.decode(t.Context(), v, k)
+		if wantKind(t, err, BadParameter); err != nil && !strings.Contains(err.Error(), "a version twice, or one that is none") {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }
 

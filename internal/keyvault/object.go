@@ -168,6 +168,11 @@ var (
 	objectVersion = regexp.MustCompile(`^[0-9a-fA-F]{32}$`)
 )
 
+// isVersion tells whether text is a version id as it is stored.
+func isVersion(text string) bool {
+	return objectVersion.MatchString(text) && text == strings.ToLower(text)
+}
+
 func badParameter(format string, args ...any) error {
 	return &Error{Kind: BadParameter, Message: fmt.Sprintf(format, args...)}
 }

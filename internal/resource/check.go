@@ -37,22 +37,33 @@ func CheckRecord(key string, value []byte) (ok bool, err error) {
 	return true, err
 }
 
-// checkLocalRecord reads a record of a managed HSM's own roles.
-func checkLocalRecord(key string, value []byte) (err error) {
-	_, rest, _ := strings.Cut(strings.TrimPrefix(key, "local/"), "/")
-	switch what, _, _ := strings.Cut(rest, "/"); what {
-	case "definition":
-		_, err = record.Decode[definitionRecord](value)
-	case "assignment":
-		_, err = record.Decode[localAssignmentRecord](value)
-	case "generation":
-		_, err = record.Decode[generationRecord](value)
-	case "settings":
-		_, err = record.Decode[settingsRecord](value)
-	default:
-		err = errors.New("is not a record of this release")
+// checkLocalRecord reads a record of a managed HSM's own roles. A role or an assignment must stand where its id says, else nobody could
+// remove it.
+func checkLocalRecord(key string, value []byte) error {
+	content, _, _ := strings.Cut(strings.TrimPrefix(key, "local/"), "/")
+	rest := strings.TrimPrefix(key, LocalPrefix(content))
+	misplaced := errors.New("is not a record of this release")
+	switch what, _, _ := strings.Cut(rest, "/"); {
+	case what == "definition":
+		rec, err := record.Decode[definitionRecord](value)
+		if err == nil && key != localDefinitionKey(content, rec.ID) {
+			err = misplaced
+		}
+		return err
+	case what == "assignment":
+		rec, err := record.Decode[localAssignmentRecord](value)
+		if err == nil && key != localAssignmentKey(content, rec.ID) {
+			err = misplaced
+		}
+		return err
+	case key == localGenerationKey(content):
+		_, err := record.Decode[generationRecord](value)
+		return err
+	case key == localSettingsKey(content):
+		_, err := record.Decode[settingsRecord](value)
+		return err
 	}
-	return err
+	return misplaced
 }
 
 // CheckReferences reports what does not fit together: a deleted vault that nothing will purge, and a role or an assignment that

@@ -50,6 +50,7 @@ func TestReplaceContent(t *testing.T) {
 	wantKind(t, err, ConflictError)
 	for _, bad := range []LocalRecord{
 		{"generation", []byte(`{"v":1,"value":"x"}`)}, {"assignment/x", []byte(`{`)}, {"other/x", []byte(`{"v":1}`)}, {"", nil},
+		{"assignment/x", saved[0].Data}, {"definition/x", []byte(`{"v":1,"id":"y"}`)}, {"settings/x", []byte(`{"v":1}`)}, // which nobody could remove
 	} {
 		_, err = stage(append(saved, bad))
 		wantKind(t, err, InvalidProperty)
