@@ -189,17 +189,17 @@ func (s *Service) StageKey(ctx context.Context, v *resource.Vault, k *KeyContent
 }
 
 // RestoreKeyContent brings one key back into a managed HSM that is in use, live even if it was deleted when it was backed up. Its name
-// must be free, also among deleted keys. It returns how many versions the key has.
-func (s *Service) RestoreKeyContent(ctx context.Context, v *resource.Vault, k *KeyContent) (int, error) {
+// must be free, also among deleted keys. also runs in the transaction that makes the key visible.
+func (s *Service) RestoreKeyContent(ctx context.Context, v *resource.Vault, k *KeyContent, also func(store.Tx) error) error {
 	o, versions, err := s.decode(ctx, v, k)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	o.Deleted, o.PurgeAt = 0, 0
 	if err := s.db.View(ctx, func(r store.Reader) error { return s.checkKeyFree(r, v, o) }); err != nil {
-		return 0, err
+		return err
 	}
-	err = s.bringIn(ctx, o, versions, func(tx store.Tx) error {
+	return s.bringIn(ctx, o, versions, func(tx store.Tx) error {
 		now, err := s.contentOf(tx, v)
 		if err == nil {
 			err = errors.Join(now.InUse(), s.checkKeyFree(tx, now, o))
@@ -213,9 +213,8 @@ func (s *Service) RestoreKeyContent(ctx context.Context, v *resource.Vault, k *K
 		}
 		live := *o
 		s.plan(&live, rec)
-		return errors.Join(record.Put(tx, objectKey(now, KeyKind, live.Name), live), schedule(tx, now, &live))
+		return errors.Join(record.Put(tx, objectKey(now, KeyKind, live.Name), live), schedule(tx, now, &live), also(tx))
 	})
-	return len(versions), err
 }
 
 // checkKeyFree refuses a name that is in use, live or deleted.

@@ -28,7 +28,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+
 	"github.com/strongroom/strongroom/internal/audit"
+	"github.com/strongroom/strongroom/internal/backup"
 	"github.com/strongroom/strongroom/internal/identity"
 	"github.com/strongroom/strongroom/internal/keyvault"
 	"github.com/strongroom/strongroom/internal/resource"
@@ -42,7 +45,12 @@ type Config struct {
 	DB        *seal.DB
 	Audit     *audit.Log
 	Resources *resource.Service
-	Now       func() time.Time // nil means time.Now
+	Keys      *keyvault.Service // of managed HSMs
+	Now       func() time.Time  // nil means time.Now
+
+	// Storage is where backups go. Credential, if not nil, is what the server itself has to get into it.
+	Storage    *backup.Storage
+	Credential azcore.TokenCredential
 }
 
 // A Service gives access to what managed HSMs have beside keys and roles. Its methods may be called concurrently, and several
@@ -51,7 +59,12 @@ type Service struct {
 	db        *seal.DB
 	audit     *audit.Log
 	resources *resource.Service
+	keys      *keyvault.Service
 	now       func() time.Time
+
+	storage    *backup.Storage
+	credential azcore.TokenCredential
+	woken      chan struct{} // tells Run to look for jobs
 
 	making         chan struct{} // holds one while a transfer key is made
 	newTransferKey func(host string, now time.Time) (*sdomain.TransferKey, error)
@@ -63,7 +76,11 @@ func New(cfg Config) *Service {
 		db:             cfg.DB,
 		audit:          cfg.Audit,
 		resources:      cfg.Resources,
+		keys:           cfg.Keys,
 		now:            cfg.Now,
+		storage:        cfg.Storage,
+		credential:     cfg.Credential,
+		woken:          make(chan struct{}, 1),
 		making:         make(chan struct{}, 1),
 		newTransferKey: sdomain.NewTransferKey,
 	}

@@ -1,0 +1,346 @@
+package managedhsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/strongroom/strongroom/internal/audit"
+	"github.com/strongroom/strongroom/internal/backup"
+	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/record"
+	"github.com/strongroom/strongroom/internal/resource"
+	"github.com/strongroom/strongroom/internal/store"
+)
+
+// Times of leases. A server that has died loses its jobs to others, or to itself after its restart, when the lease is over.
+const (
+	leaseTime  = 45 * time.Second
+	renewEvery = 15 * time.Second
+	lookEvery  = 10 * time.Second
+	stageTime  = time.Hour        // for which a content that is being made is safe from the collector
+	retryAfter = 15 * time.Second // times the number of attempts
+)
+
+// maxWorkers is how many jobs one server runs at a time.
+const maxWorkers = 4
+
+// Run runs jobs until ctx ends: those that are started here at once, those of servers that died when their leases are over. Failures
+// of the store go to report, and are tried again.
+func (s *Service) Run(ctx context.Context, report func(error)) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	places := make(chan struct{}, maxWorkers)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-s.woken:
+		}
+		timer.Reset(lookEvery)
+		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
+			report(err)
+		}
+		for places <- struct{}{}; ; places <- struct{}{} {
+			l, err := s.take(ctx)
+			if err != nil && ctx.Err() == nil {
+				report(err)
+			}
+			if l == nil {
+				<-places
+				break
+			}
+			wg.Go(func() {
+				defer func() { <-places; s.wake() }()
+				if err := l.run(ctx); err != nil && ctx.Err() == nil {
+					report(fmt.Errorf("job %s of the managed HSM %s: %w", l.job, l.hsm, err))
+				}
+			})
+		}
+	}
+}
+
+// wake has Run look for jobs now.
+func (s *Service) wake() {
+	select {
+	case s.woken <- struct{}{}:
+	default:
+	}
+}
+
+// A lease is the right to work on a job.
+type lease struct {
+	s                 *Service
+	hsm, vaultID, job string
+	owner             string
+}
+
+// errLeaseLost ends the work on a job that somebody else has, or that is over.
+var errLeaseLost = errors.New("managedhsm: the job is another server's by now")
+
+// take takes a job that nobody works on, nil if there is none.
+func (s *Service) take(ctx context.Context) (*lease, error) {
+	var waiting []*lease
+	err := s.db.View(ctx, func(r store.Reader) error {
+		waiting = nil
+		return record.Good(r, runningPrefix, store.PrefixEnd(runningPrefix), func(e store.Entry) error {
+			running, err := record.Decode[runningRecord](e.Value)
+			if err != nil {
+				return nil // verify tells
+			}
+			vaultID := strings.TrimPrefix(e.Key, runningPrefix)
+			rec, err := record.Get[jobRecord](r, jobKey(vaultID, running.Job))
+			if err == nil && rec.Work != nil && rec.Work.Until <= s.now().Unix() {
+				waiting = append(waiting, &lease{s: s, hsm: rec.HSM, vaultID: vaultID, job: rec.ID, owner: record.NewID()})
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range waiting {
+		err := s.db.Update(ctx, func(tx store.Tx) error {
+			rec, err := record.Get[jobRecord](tx, jobKey(l.vaultID, l.job))
+			if err != nil {
+				return err
+			}
+			if rec.Work == nil || rec.Work.Until > s.now().Unix() {
+				return errLeaseLost
+			}
+			rec.Work.Owner, rec.Work.Until = l.owner, s.now().Add(leaseTime).Unix()
+			return record.Put(tx, jobKey(l.vaultID, l.job), rec)
+		})
+		if err == nil {
+			return l, nil
+		}
+		if !errors.Is(err, errLeaseLost) && !errors.Is(err, store.ErrNotFound) {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// update changes a job in a transaction, as long as it is this lease's. v is the HSM as it is now.
+func (l *lease) update(ctx context.Context, fn func(tx store.Tx, rec *jobRecord, v *resource.Vault) error) error {
+	return l.s.db.Update(ctx, func(tx store.Tx) error {
+		rec, v, err := l.load(tx)
+		if err != nil {
+			return err
+		}
+		rec.Work.Until = l.s.now().Add(leaseTime).Unix()
+		if err := fn(tx, rec, v); err != nil {
+			return err
+		}
+		return record.Put(tx, jobKey(l.vaultID, l.job), rec)
+	})
+}
+
+// load returns the job and its HSM.
+func (l *lease) load(r store.Reader) (*jobRecord, *resource.Vault, error) {
+	rec, err := record.Get[jobRecord](r, jobKey(l.vaultID, l.job))
+	if errors.Is(err, store.ErrNotFound) || err == nil && (rec.Work == nil || rec.Work.Owner != l.owner) {
+		return nil, nil, errLeaseLost
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	v, err := l.s.resources.LoadHSM(r, l.hsm)
+	if errors.Is(err, resource.ErrVaultNotFound) || err == nil && v.ID != l.vaultID {
+		return rec, nil, &keyvault.Error{Kind: keyvault.VaultNotFound, Message: fmt.Sprintf("The managed HSM %s was deleted in the meantime.", l.hsm)}
+	}
+	return rec, v, err
+}
+
+// run does the job's work while it keeps the lease, and puts its end on record.
+func (l *lease) run(ctx context.Context) error {
+	working, stop := context.WithCancelCause(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { l.renew(working, stop) })
+	err := l.work(audit.WithCorrelationID(working, l.job))
+	stop(nil)
+	wg.Wait()
+	switch cause := context.Cause(working); {
+	case err == nil, errors.Is(err, errLeaseLost), errors.Is(cause, errLeaseLost):
+		return nil
+	case ctx.Err() != nil:
+		return l.giveBack(context.WithoutCancel(ctx))
+	}
+	return l.failed(ctx, err)
+}
+
+// renew keeps the lease until ctx ends, or ends the work when it is lost.
+func (l *lease) renew(ctx context.Context, stop context.CancelCauseFunc) {
+	ticker := time.NewTicker(renewEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		err := l.update(ctx, func(tx store.Tx, rec *jobRecord, _ *resource.Vault) error { return l.keepContent(tx, rec) })
+		if errors.Is(err, errLeaseLost) {
+			stop(errLeaseLost)
+			return
+		}
+	}
+}
+
+// keepContent keeps what a full restore has written so far from the collector.
+func (l *lease) keepContent(tx store.Tx, rec *jobRecord) error {
+	if rec.Kind != FullRestore || rec.Work.Swapped {
+		return nil
+	}
+	return keyvault.KeepContent(tx, rec.Work.Content, l.s.now().Add(stageTime))
+}
+
+// giveBack lets the next server, or this one after its restart, go on at once.
+func (l *lease) giveBack(ctx context.Context) error {
+	const patience = 5 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := l.update(ctx, func(_ store.Tx, rec *jobRecord, _ *resource.Vault) error {
+		rec.Work.Owner, rec.Work.Until = "", 0
+		return nil
+	})
+	if errors.Is(err, errLeaseLost) {
+		return nil
+	}
+	return err
+}
+
+// failed ends a job that cannot be done, or leaves it for another attempt. It returns what is a fault of this server's.
+func (l *lease) failed(ctx context.Context, cause error) error {
+	code, text, again := reason(cause)
+	rec, v, err := (*jobRecord)(nil), (*resource.Vault)(nil), error(nil)
+	if err = l.s.db.View(ctx, func(r store.Reader) error { rec, v, err = l.load(r); return err }); rec == nil {
+		if errors.Is(err, errLeaseLost) {
+			return nil
+		}
+		return errors.Join(cause, err)
+	}
+	swapped := rec.Work.Swapped
+	if v != nil && (swapped || again && rec.Work.Attempts < maxAttempts) {
+		err := l.update(ctx, func(_ store.Tx, rec *jobRecord, _ *resource.Vault) error {
+			rec.Work.Attempts++
+			rec.Work.Owner, rec.Work.Until = "", l.s.now().Add(time.Duration(min(rec.Work.Attempts, maxAttempts))*retryAfter).Unix()
+			return nil
+		})
+		return errors.Join(fault(cause), err)
+	}
+	err = l.s.db.Update(ctx, func(tx store.Tx) error {
+		rec, v, err := l.load(tx)
+		if rec == nil {
+			return err
+		}
+		var cleared error
+		if rec.Kind == FullRestore {
+			cleared = keyvault.StageContent(tx, rec.Work.Content, l.s.now()) // for the collector
+			if v != nil {
+				cleared = errors.Join(cleared, v.SetRestoring(tx, ""))
+			}
+		}
+		rec.Code, rec.Details = code, text
+		return errors.Join(cleared, l.end(tx, rec, Failed))
+	})
+	return errors.Join(fault(cause), err, l.put(ctx, v, audit.Failure, text))
+}
+
+// reason is what people are told of a failure, and whether the same may succeed later.
+func reason(err error) (code, text string, again bool) {
+	var (
+		storage *backup.Error
+		refused *keyvault.Error
+		other   *resource.Error
+	)
+	switch {
+	case errors.As(err, &storage):
+		return storage.Code, storage.Message, storage.Temporary
+	case errors.As(err, &refused):
+		return codeOf(refused.Kind), refused.Message, false
+	case errors.As(err, &other):
+		return backup.Conflict, other.Message, false
+	}
+	return "InternalError", "The server failed. Its log says how.", true
+}
+
+func codeOf(kind keyvault.Kind) string {
+	switch kind {
+	case keyvault.Conflict:
+		return backup.Conflict
+	case keyvault.VaultNotFound:
+		return backup.NotFound
+	}
+	return backup.BadParameter
+}
+
+// fault returns err if it is none that people are told of.
+func fault(err error) error {
+	if code, _, _ := reason(err); code == "InternalError" {
+		return err
+	}
+	return nil
+}
+
+// end ends a job in a transaction. What it needed is gone with that.
+func (l *lease) end(tx store.Tx, rec *jobRecord, state JobState) error {
+	rec.State, rec.Ended, rec.Work = state, l.s.now().Unix(), nil
+	return errors.Join(tx.Delete(runningKey(l.vaultID)), record.Put(tx, jobKey(l.vaultID, l.job), rec))
+}
+
+// put puts the end of a job on record.
+func (l *lease) put(ctx context.Context, v *resource.Vault, result, text string) error {
+	var rec *jobRecord
+	err := l.s.db.View(ctx, func(r store.Reader) (err error) {
+		rec, err = record.Get[jobRecord](r, jobKey(l.vaultID, l.job))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	line := audit.Record{
+		Time: l.s.now(), Category: audit.Event, Operation: operations[rec.Kind].Name, ObjectID: rec.ObjectID, UPN: rec.UPN, AppID: rec.AppID,
+		CorrelationID: rec.Correlation, ID: rec.ID, ResultType: result, ResultSignature: "OK", Detail: rec.Address,
+	}
+	if v != nil {
+		line.ResourceID = v.Resource()
+	}
+	if result != audit.Success {
+		line.ResultSignature, line.ResultDescription = "Failed", text
+	}
+	return l.s.audit.Write(context.WithoutCancel(ctx), &line)
+}
+
+// sweep drops jobs that ended long ago.
+func (s *Service) sweep(ctx context.Context) error {
+	var old []string
+	err := s.db.View(ctx, func(r store.Reader) error {
+		old = nil
+		return record.Good(r, jobRecordPrefix, store.PrefixEnd(jobRecordPrefix), func(e store.Entry) error {
+			rec, err := record.Decode[jobRecord](e.Value)
+			if err == nil && rec.Ended != 0 && rec.Ended < s.now().Add(-keepJobs).Unix() {
+				old = append(old, e.Key)
+			}
+			return nil
+		})
+	})
+	const batch = 50
+	for ; err == nil && len(old) > 0; old = old[min(batch, len(old)):] {
+		err = s.db.Update(ctx, func(tx store.Tx) error {
+			for _, key := range old[:min(batch, len(old))] {
+				if err := tx.Delete(key); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return err
+}
