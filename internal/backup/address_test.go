@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/strongroom/strongroom/internal/backup"
+	"github.com/strongroom/strongroom/internal/backup/backuptest"
 )
 
 func newStorage(t *testing.T, hosts ...string) *backup.Storage {
@@ -66,7 +67,7 @@ func TestAddresses(t *testing.T) {
 		"https://acct.blob.core.windows.net/" + strings.Repeat("a", 2000): "1024 are allowed",
 		"": "not a URL",
 	} {
-		c, err := s.Container(address, backup.Access{SAS: goodSAS})
+		c, err := s.Container(address, backup.Access{SAS: backuptest.SAS})
 		switch {
 		case err == nil && !strings.HasPrefix(want, "https") && want != "":
 			t.Errorf("%s: accepted, want an error with %q", address, want)
@@ -97,28 +98,28 @@ func TestSAS(t *testing.T) {
 	s := newStorage(t)
 	const noExpiry = "The customer provided SAS token is malformed. The SAS token does not contain the expiry field"
 	for token, want := range map[string]struct{ code, text string }{
-		goodSAS:                         {},
-		goodSAS[1:]:                     {},
-		tokenUntil("2026-01-02T00:01Z"): {},
-		tokenUntil("2026-01-02T00:00:00.1000000Z"): {},
-		tokenUntil("2026-01-03"):                   {},
-		tokenUntil("2026-01-01T23:59:00-01:00"):    {},
-		"sig=a+b&se=2999-01-01T00:00:00+00:00":     {},
-		"sv=2022-11-02&sig=abc":                    {backup.BadSAS, noExpiry},
-		"sv=2022-11-02&sig=abc&se=":                {backup.BadSAS, noExpiry},
-		"se=2999-01-01":                            {backup.BadSAS, "the signature field"},
-		"nonsense":                                 {backup.BadSAS, "unknown or repeated"},
-		"%zz":                                      {backup.BadSAS, "not a query string"},
-		"a;b":                                      {backup.BadSAS, "not a query string"},
-		goodSAS + "&comp=list":                     {backup.BadSAS, "unknown or repeated"},
-		goodSAS + "&restype=container":             {backup.BadSAS, "unknown or repeated"},
-		goodSAS + "&snapshot=x":                    {backup.BadSAS, "unknown or repeated"},
-		goodSAS + "&se=2998-01-01":                 {backup.BadSAS, "unknown or repeated"},
-		tokenUntil("tomorrow"):                     {backup.BadSAS, "not a time"},
-		tokenUntil("2026-01-01"):                   {backup.Denied, "expired at 2026-01-01T00:00:00Z"},
-		tokenUntil("2026-01-02T00:00:00Z"):         {backup.Denied, "expired"},
-		goodSAS + strings.Repeat("x", 5000):        {backup.BadSAS, "4096 are allowed"},
-		"":                                         {backup.BadParameter, "Nothing opens"},
+		backuptest.SAS:                                      {},
+		backuptest.SAS[1:]:                                  {},
+		backuptest.SASUntil("2026-01-02T00:01Z"):            {},
+		backuptest.SASUntil("2026-01-02T00:00:00.1000000Z"): {},
+		backuptest.SASUntil("2026-01-03"):                   {},
+		backuptest.SASUntil("2026-01-01T23:59:00-01:00"):    {},
+		"sig=a+b&se=2999-01-01T00:00:00+00:00":              {},
+		"sv=2022-11-02&sig=abc":                             {backup.BadSAS, noExpiry},
+		"sv=2022-11-02&sig=abc&se=":                         {backup.BadSAS, noExpiry},
+		"se=2999-01-01":                                     {backup.BadSAS, "the signature field"},
+		"nonsense":                                          {backup.BadSAS, "unknown or repeated"},
+		"%zz":                                               {backup.BadSAS, "not a query string"},
+		"a;b":                                               {backup.BadSAS, "not a query string"},
+		backuptest.SAS + "&comp=list":                       {backup.BadSAS, "unknown or repeated"},
+		backuptest.SAS + "&restype=container":               {backup.BadSAS, "unknown or repeated"},
+		backuptest.SAS + "&snapshot=x":                      {backup.BadSAS, "unknown or repeated"},
+		backuptest.SAS + "&se=2998-01-01":                   {backup.BadSAS, "unknown or repeated"},
+		backuptest.SASUntil("tomorrow"):                     {backup.BadSAS, "not a time"},
+		backuptest.SASUntil("2026-01-01"):                   {backup.Denied, "expired at 2026-01-01T00:00:00Z"},
+		backuptest.SASUntil("2026-01-02T00:00:00Z"):         {backup.Denied, "expired"},
+		backuptest.SAS + strings.Repeat("x", 5000):          {backup.BadSAS, "4096 are allowed"},
+		"": {backup.BadParameter, "Nothing opens"},
 	} {
 		_, err := s.Container("https://acct.blob.core.windows.net/backups", backup.Access{SAS: token})
 		if want.code == "" {
@@ -136,7 +137,7 @@ func TestSAS(t *testing.T) {
 
 func TestAccessIsSecret(t *testing.T) {
 	t.Parallel()
-	a := backup.Access{SAS: goodSAS}
+	a := backup.Access{SAS: backuptest.SAS}
 	raw, err := json.Marshal(a)
 	if err != nil {
 		t.Fatal(err)
@@ -156,7 +157,7 @@ func TestAccessIsSecret(t *testing.T) {
 
 func TestFolder(t *testing.T) {
 	t.Parallel()
-	c, err := newStorage(t).Container("https://acct.blob.core.windows.net/backups", backup.Access{SAS: goodSAS})
+	c, err := newStorage(t).Container("https://acct.blob.core.windows.net/backups", backup.Access{SAS: backuptest.SAS})
 	if err != nil {
 		t.Fatal(err)
 	}

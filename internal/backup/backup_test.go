@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/strongroom/strongroom/internal/backup"
+	"github.com/strongroom/strongroom/internal/backup/backuptest"
 	"github.com/strongroom/strongroom/internal/sdomain"
 )
 
@@ -104,8 +105,8 @@ func TestRoundTrip(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFakeStorage(t)
-			c := f.open(t)
+			f := backuptest.New(t)
+			c := open(t, f)
 			folder, m := write(t, c, test.all, test.chunkSize)
 			if folder != "mhsm-pool-2026010203040567" {
 				t.Errorf("folder %s", folder)
@@ -113,7 +114,7 @@ func TestRoundTrip(t *testing.T) {
 			if m.Chunks != test.chunks || m.Records != int64(len(test.all)) || m.HSM != "pool" {
 				t.Errorf("manifest %+v, want %d blobs", m, test.chunks)
 			}
-			if got := len(f.names()); got != m.Chunks+len(m.Indexes)+1 {
+			if got := len(f.Names()); got != m.Chunks+len(m.Indexes)+1 {
 				t.Errorf("%d blobs for %d chunks and %d indexes", got, m.Chunks, len(m.Indexes))
 			}
 			got, err := read(t, c, folder, "")
@@ -121,7 +122,7 @@ func TestRoundTrip(t *testing.T) {
 				t.Fatal(err)
 			}
 			wantRecords(t, got, test.all)
-			for name, content := range f.blobs {
+			for name, content := range f.Blobs {
 				if strings.Contains(string(content), "key/0") {
 					t.Errorf("%s shows names of records", name)
 				}
@@ -133,8 +134,8 @@ func TestRoundTrip(t *testing.T) {
 // TestSecurityDomain uses the keys of real security domains.
 func TestSecurityDomain(t *testing.T) {
 	t.Parallel()
-	f := newFakeStorage(t)
-	c := f.open(t)
+	f := backuptest.New(t)
+	c := open(t, f)
 	ours, err := sdomain.NewDomainKeys()
 	if err != nil {
 		t.Fatal(err)
@@ -159,8 +160,8 @@ func TestSecurityDomain(t *testing.T) {
 // TestFrom checks both ways into the middle of a backup, and what they read.
 func TestFrom(t *testing.T) {
 	t.Parallel()
-	f := newFakeStorage(t)
-	c := f.open(t)
+	f := backuptest.New(t)
+	c := open(t, f)
 	all := records(500, 3, 300) // a data blob each
 	folder, m := write(t, c, all, 1000)
 	if m.Chunks != 500 || len(m.Indexes) != 4 {
@@ -172,7 +173,7 @@ func TestFrom(t *testing.T) {
 	}
 	for _, name := range []string{"key/00000", "key/00001", "key/00127", "key/00128", "key/00255", "key/00300", "key/00499", "a", "key/00127a", "z"} {
 		want := slices.DeleteFunc(slices.Clone(all), func(r backup.Record) bool { return r.Name != name })
-		before := f.requests()
+		before := f.Requests()
 		var got []backup.Record
 		for r, err := range b.Find(t.Context(), name) {
 			if err != nil {
@@ -181,7 +182,7 @@ func TestFrom(t *testing.T) {
 			got = append(got, r)
 		}
 		wantRecords(t, got, want)
-		if n := f.requests() - before; n > 6 {
+		if n := f.Requests() - before; n > 6 {
 			t.Errorf("%s: %d requests", name, n)
 		}
 		want = slices.DeleteFunc(slices.Clone(all), func(r backup.Record) bool { return r.Name < name })
@@ -195,8 +196,8 @@ func TestFrom(t *testing.T) {
 // TestTornGroup finds a group that lies in several data blobs, and in several indexes.
 func TestTornGroup(t *testing.T) {
 	t.Parallel()
-	f := newFakeStorage(t)
-	c := f.open(t)
+	f := backuptest.New(t)
+	c := open(t, f)
 	all := slices.Concat(records(2, 200, 400), []backup.Record{{Kind: "role", Name: "role/1"}})
 	folder, m := write(t, c, all, 1000)
 	if len(m.Indexes) < 2 {
@@ -220,7 +221,7 @@ func TestTornGroup(t *testing.T) {
 
 func TestBadRecords(t *testing.T) {
 	t.Parallel()
-	f := newFakeStorage(t)
+	f := backuptest.New(t)
 	good := backup.Record{Kind: "key", Name: "key/m", Data: []byte("x")}
 	for name, r := range map[string]backup.Record{
 		"no kind":     {Name: "key/n"},
@@ -232,7 +233,7 @@ func TestBadRecords(t *testing.T) {
 		"disordered":  {Kind: "key", Name: "key/a"},
 		"one earlier": {Kind: "key", Name: "key/l"},
 	} {
-		w, err := backup.Begin(t.Context(), f.open(t), domain("d1"), "pool", keepNothing)
+		w, err := backup.Begin(t.Context(), open(t, f), domain("d1"), "pool", keepNothing)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -246,10 +247,10 @@ func TestBadRecords(t *testing.T) {
 			t.Errorf("%s: finished nevertheless", name)
 		}
 	}
-	if _, err := backup.Begin(t.Context(), f.open(t), domain("d1"), "a/b", keepNothing); err == nil {
+	if _, err := backup.Begin(t.Context(), open(t, f), domain("d1"), "a/b", keepNothing); err == nil {
 		t.Error("a bad name of an HSM was accepted")
 	}
-	if names := f.names(); len(names) > 0 {
+	if names := f.Names(); len(names) > 0 {
 		t.Errorf("blobs %v", names)
 	}
 }
@@ -261,7 +262,7 @@ func TestInterrupted(t *testing.T) {
 	all := slices.Concat(records(20, 2, 200), records(21, 9, 200)[20*9:], []backup.Record{{Kind: "role", Name: "role/1"}, {Kind: "role", Name: "role/2"}})
 	for _, after := range []bool{false, true} {
 		for at := 1; ; at++ {
-			f := newFakeStorage(t)
+			f := backuptest.New(t)
 			interrupted := interrupt(t, f, all, at, after)
 			if !interrupted {
 				if at < 15 {
@@ -274,7 +275,7 @@ func TestInterrupted(t *testing.T) {
 }
 
 // interrupt writes a backup and interrupts it at a request; it returns false if there are not so many.
-func interrupt(t *testing.T, f *fakeStorage, all []backup.Record, at int, after bool) bool {
+func interrupt(t *testing.T, f *backuptest.Storage, all []backup.Record, at int, after bool) bool {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -286,11 +287,11 @@ func interrupt(t *testing.T, f *fakeStorage, all []backup.Record, at int, after 
 		return n == at
 	}
 	if after {
-		f.served = func(n int, w http.ResponseWriter, r *http.Request) { stop(n, w, r) }
+		f.Served = func(n int, w http.ResponseWriter, r *http.Request) { stop(n, w, r) }
 	} else {
-		f.fault = stop
+		f.Fault = stop
 	}
-	c := f.open(t)
+	c := open(t, f)
 	var kept []byte
 	keep := func(_ context.Context, s backup.State) (err error) {
 		kept, err = json.Marshal(s)
@@ -307,9 +308,9 @@ func interrupt(t *testing.T, f *fakeStorage, all []backup.Record, at int, after 
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("request %d: %v", at, err)
 	}
-	f.mu.Lock()
-	f.fault, f.served = nil, nil
-	f.mu.Unlock()
+	f.Lock()
+	f.Fault, f.Served = nil, nil
+	f.Unlock()
 
 	var s backup.State
 	if err := json.Unmarshal(kept, &s); err != nil {
@@ -343,8 +344,8 @@ func interrupt(t *testing.T, f *fakeStorage, all []backup.Record, at int, after 
 func TestTwoWriters(t *testing.T) {
 	t.Parallel()
 	for first := range 2 {
-		f := newFakeStorage(t)
-		c := f.open(t)
+		f := backuptest.New(t)
+		c := open(t, f)
 		var s backup.State
 		a, err := backup.Begin(t.Context(), c, domain("d1"), "pool", func(_ context.Context, kept backup.State) error { s = kept; return nil })
 		if err != nil {
@@ -399,8 +400,8 @@ func TestTwoWriters(t *testing.T) {
 // TestTwoBackups begins two backups of one HSM in the same hundredth of a second.
 func TestTwoBackups(t *testing.T) {
 	t.Parallel()
-	f := newFakeStorage(t)
-	c := f.open(t)
+	f := backuptest.New(t)
+	c := open(t, f)
 	var writers [2]*backup.Writer
 	for i := range writers {
 		w, err := backup.Begin(t.Context(), c, domain("d1"), "pool", keepNothing)
@@ -424,10 +425,10 @@ func TestTwoBackups(t *testing.T) {
 // TestSaveFails ends a writer whose caller has lost its lease.
 func TestSaveFails(t *testing.T) {
 	t.Parallel()
-	f := newFakeStorage(t)
+	f := backuptest.New(t)
 	lost := errors.New("the lease is lost")
 	saves := 0
-	w, err := backup.Begin(t.Context(), f.open(t), domain("d1"), "pool", func(context.Context, backup.State) error {
+	w, err := backup.Begin(t.Context(), open(t, f), domain("d1"), "pool", func(context.Context, backup.State) error {
 		if saves++; saves > 2 {
 			return lost
 		}
@@ -443,15 +444,15 @@ func TestSaveFails(t *testing.T) {
 	if _, err := w.Finish(t.Context()); !errors.Is(err, lost) {
 		t.Errorf("finished after that: %v", err)
 	}
-	if slices.ContainsFunc(f.names(), func(name string) bool { return strings.HasSuffix(name, "manifest.json") }) {
+	if slices.ContainsFunc(f.Names(), func(name string) bool { return strings.HasSuffix(name, "manifest.json") }) {
 		t.Error("there is a manifest")
 	}
 }
 
 func TestResumeRefuses(t *testing.T) {
 	t.Parallel()
-	f := newFakeStorage(t)
-	c := f.open(t)
+	f := backuptest.New(t)
+	c := open(t, f)
 	var s backup.State
 	if _, err := backup.Begin(t.Context(), c, domain("d1"), "pool", func(_ context.Context, kept backup.State) error { s = kept; return nil }); err != nil {
 		t.Fatal(err)
@@ -466,8 +467,8 @@ func TestResumeRefuses(t *testing.T) {
 
 func TestDiscard(t *testing.T) {
 	t.Parallel()
-	f := newFakeStorage(t)
-	c := f.open(t)
+	f := backuptest.New(t)
+	c := open(t, f)
 	var s backup.State
 	w, err := backup.Begin(t.Context(), c, domain("d1"), "pool", func(_ context.Context, kept backup.State) error { s = kept; return nil })
 	if err != nil {
@@ -480,17 +481,17 @@ func TestDiscard(t *testing.T) {
 		}
 	}
 	stranger := s.Folder + "/data/not-ours"
-	f.change(stranger, func([]byte) []byte { return []byte("x") })
+	f.Change(stranger, func([]byte) []byte { return []byte("x") })
 	if err := c.Discard(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
-	if names := f.names(); len(names) != 1 || names[0] != stranger {
+	if names := f.Names(); len(names) != 1 || names[0] != stranger {
 		t.Errorf("left: %v", names)
 	}
-	folder, _ := write(t, f.openAt(t, func() time.Time { return time.Date(2027, 1, 2, 3, 4, 5, 0, time.UTC) }, goodSAS), records(3, 1, 10), 1000)
+	folder, _ := write(t, openAt(t, f, func() time.Time { return time.Date(2027, 1, 2, 3, 4, 5, 0, time.UTC) }, backuptest.SAS), records(3, 1, 10), 1000)
 	s.Folder = folder
-	before := len(f.names())
-	if err := c.Discard(t.Context(), s); err != nil || len(f.names()) != before {
+	before := len(f.Names())
+	if err := c.Discard(t.Context(), s); err != nil || len(f.Names()) != before {
 		t.Errorf("a finished backup lost blobs: %v", err)
 	}
 }

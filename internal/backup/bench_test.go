@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/strongroom/strongroom/internal/backup"
+	"github.com/strongroom/strongroom/internal/backup/backuptest"
 )
 
 // BenchmarkGiB writes and reads a backup of a gibibyte, in records of 100 KiB. The peak of the heap counts what garbage
@@ -16,9 +17,9 @@ func BenchmarkGiB(b *testing.B) {
 	const size, count = 100 << 10, 1 << 30 / (100 << 10)
 	all := records(1, 1, size)
 	for range b.N {
-		f := newFakeStorage(b)
-		f.dir = b.TempDir()
-		c := f.open(b)
+		f := backuptest.New(b)
+		f.Dir = b.TempDir()
+		c := open(b, f)
 		peak := watchHeap()
 		begun := time.Now()
 		w, err := backup.Begin(b.Context(), c, domain("d1"), "pool", keepNothing)

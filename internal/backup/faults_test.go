@@ -16,6 +16,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 
 	"github.com/strongroom/strongroom/internal/backup"
+	"github.com/strongroom/strongroom/internal/backup/backuptest"
 )
 
 // TestDamage changes one thing in a finished backup. Nothing of what was changed is handed out.
@@ -25,46 +26,52 @@ func TestDamage(t *testing.T) {
 		return func(b []byte) []byte { b[(at+len(b))%len(b)] ^= 1; return b }
 	}
 	missing := func([]byte) []byte { return nil }
-	for name, damage := range map[string]func(f *fakeStorage, manifest, index, first, second string){
-		"altered manifest": func(f *fakeStorage, m, _, _, _ string) { f.change(m, flip(20)) },
-		"altered mac":      func(f *fakeStorage, m, _, _, _ string) { f.change(m, flip(-10)) },
-		"manifest cut off": func(f *fakeStorage, m, _, _, _ string) { f.change(m, func(b []byte) []byte { return b[:len(b)/2] }) },
-		"manifest with more": func(f *fakeStorage, m, _, _, _ string) {
-			f.change(m, func(b []byte) []byte { return append(b, "{}"...) })
+	for name, damage := range map[string]func(f *backuptest.Storage, manifest, index, first, second string){
+		"altered manifest": func(f *backuptest.Storage, m, _, _, _ string) { f.Change(m, flip(20)) },
+		"altered mac":      func(f *backuptest.Storage, m, _, _, _ string) { f.Change(m, flip(-10)) },
+		"manifest cut off": func(f *backuptest.Storage, m, _, _, _ string) {
+			f.Change(m, func(b []byte) []byte { return b[:len(b)/2] })
 		},
-		"empty manifest": func(f *fakeStorage, m, _, _, _ string) { f.change(m, func([]byte) []byte { return []byte{} }) },
-		"large manifest": func(f *fakeStorage, m, _, _, _ string) {
-			f.change(m, func([]byte) []byte { return make([]byte, 2<<20) })
+		"manifest with more": func(f *backuptest.Storage, m, _, _, _ string) {
+			f.Change(m, func(b []byte) []byte { return append(b, "{}"...) })
 		},
-		"missing index":     func(f *fakeStorage, _, ix, _, _ string) { f.change(ix, missing) },
-		"altered index":     func(f *fakeStorage, _, ix, _, _ string) { f.change(ix, flip(30)) },
-		"index cut off":     func(f *fakeStorage, _, ix, _, _ string) { f.change(ix, func(b []byte) []byte { return b[:len(b)-1] }) },
-		"missing blob":      func(f *fakeStorage, _, _, first, _ string) { f.change(first, missing) },
-		"missing last blob": func(f *fakeStorage, _, _, _, second string) { f.change(second, missing) },
-		"altered nonce":     func(f *fakeStorage, _, _, first, _ string) { f.change(first, flip(0)) },
-		"altered blob":      func(f *fakeStorage, _, _, first, _ string) { f.change(first, flip(100)) },
-		"altered tag":       func(f *fakeStorage, _, _, first, _ string) { f.change(first, flip(-1)) },
-		"blob cut off": func(f *fakeStorage, _, _, first, _ string) {
-			f.change(first, func(b []byte) []byte { return b[:len(b)-20] })
+		"empty manifest": func(f *backuptest.Storage, m, _, _, _ string) { f.Change(m, func([]byte) []byte { return []byte{} }) },
+		"large manifest": func(f *backuptest.Storage, m, _, _, _ string) {
+			f.Change(m, func([]byte) []byte { return make([]byte, 2<<20) })
 		},
-		"blob with more": func(f *fakeStorage, _, _, first, _ string) {
-			f.change(first, func(b []byte) []byte { return append(b, 1) })
+		"missing index": func(f *backuptest.Storage, _, ix, _, _ string) { f.Change(ix, missing) },
+		"altered index": func(f *backuptest.Storage, _, ix, _, _ string) { f.Change(ix, flip(30)) },
+		"index cut off": func(f *backuptest.Storage, _, ix, _, _ string) {
+			f.Change(ix, func(b []byte) []byte { return b[:len(b)-1] })
 		},
-		"empty blob": func(f *fakeStorage, _, _, first, _ string) { f.change(first, func([]byte) []byte { return []byte{} }) },
-		"large blob": func(f *fakeStorage, _, _, first, _ string) {
-			f.change(first, func([]byte) []byte { return make([]byte, 5<<20) })
+		"missing blob":      func(f *backuptest.Storage, _, _, first, _ string) { f.Change(first, missing) },
+		"missing last blob": func(f *backuptest.Storage, _, _, _, second string) { f.Change(second, missing) },
+		"altered nonce":     func(f *backuptest.Storage, _, _, first, _ string) { f.Change(first, flip(0)) },
+		"altered blob":      func(f *backuptest.Storage, _, _, first, _ string) { f.Change(first, flip(100)) },
+		"altered tag":       func(f *backuptest.Storage, _, _, first, _ string) { f.Change(first, flip(-1)) },
+		"blob cut off": func(f *backuptest.Storage, _, _, first, _ string) {
+			f.Change(first, func(b []byte) []byte { return b[:len(b)-20] })
 		},
-		"blob twice":       func(f *fakeStorage, _, _, a, b string) { f.blobs[b] = f.blobs[a] },
-		"blobs swapped":    func(f *fakeStorage, _, _, a, b string) { f.blobs[a], f.blobs[b] = f.blobs[b], f.blobs[a] },
-		"index for a blob": func(f *fakeStorage, _, ix, a, _ string) { f.blobs[a] = f.blobs[ix] },
+		"blob with more": func(f *backuptest.Storage, _, _, first, _ string) {
+			f.Change(first, func(b []byte) []byte { return append(b, 1) })
+		},
+		"empty blob": func(f *backuptest.Storage, _, _, first, _ string) {
+			f.Change(first, func([]byte) []byte { return []byte{} })
+		},
+		"large blob": func(f *backuptest.Storage, _, _, first, _ string) {
+			f.Change(first, func([]byte) []byte { return make([]byte, 5<<20) })
+		},
+		"blob twice":       func(f *backuptest.Storage, _, _, a, b string) { f.Blobs[b] = f.Blobs[a] },
+		"blobs swapped":    func(f *backuptest.Storage, _, _, a, b string) { f.Blobs[a], f.Blobs[b] = f.Blobs[b], f.Blobs[a] },
+		"index for a blob": func(f *backuptest.Storage, _, ix, a, _ string) { f.Blobs[a] = f.Blobs[ix] },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFakeStorage(t)
-			c := f.open(t)
+			f := backuptest.New(t)
+			c := open(t, f)
 			all := records(4, 2, 200)
 			folder, _ := write(t, c, all, 1000)
-			damage(f, folder+"/manifest.json", f.named(t, "/index/"), f.named(t, "/data/000001"), f.named(t, "/data/000002"))
+			damage(f, folder+"/manifest.json", f.Named(t, "/index/"), f.Named(t, "/data/000001"), f.Named(t, "/data/000002"))
 			got, err := read(t, c, folder, "")
 			wantCode(t, err, backup.Damaged)
 			if len(got) > 0 {
@@ -77,20 +84,20 @@ func TestDamage(t *testing.T) {
 // TestOtherBackup puts blobs of another backup of the same HSM into their places.
 func TestOtherBackup(t *testing.T) {
 	t.Parallel()
-	f := newFakeStorage(t)
+	f := backuptest.New(t)
 	all := records(4, 2, 200)
-	folder, _ := write(t, f.open(t), all, 1000)
-	ours := f.names()
-	c := f.openAt(t, func() time.Time { return time.Date(2027, 1, 2, 3, 4, 5, 0, time.UTC) }, goodSAS)
+	folder, _ := write(t, open(t, f), all, 1000)
+	ours := f.Names()
+	c := openAt(t, f, func() time.Time { return time.Date(2027, 1, 2, 3, 4, 5, 0, time.UTC) }, backuptest.SAS)
 	other, _ := write(t, c, all, 1000)
-	theirs := slices.DeleteFunc(f.names(), func(name string) bool { return slices.Contains(ours, name) })
+	theirs := slices.DeleteFunc(f.Names(), func(name string) bool { return slices.Contains(ours, name) })
 	for _, part := range []string{"/data/000001", "/index/", "manifest.json"} {
 		i := slices.IndexFunc(ours, func(name string) bool { return strings.Contains(name, part) })
-		before := f.blobs[ours[i]]
-		f.blobs[ours[i]] = f.blobs[theirs[i]]
+		before := f.Blobs[ours[i]]
+		f.Blobs[ours[i]] = f.Blobs[theirs[i]]
 		_, err := read(t, c, folder, "")
 		wantCode(t, err, backup.Damaged)
-		f.blobs[ours[i]] = before
+		f.Blobs[ours[i]] = before
 	}
 	for _, name := range []string{folder, other} {
 		if _, err := read(t, c, name, ""); err != nil {
@@ -103,8 +110,8 @@ func TestOtherBackup(t *testing.T) {
 // one that counts.
 func TestOtherRun(t *testing.T) {
 	t.Parallel()
-	f := newFakeStorage(t)
-	c := f.open(t)
+	f := backuptest.New(t)
+	c := open(t, f)
 	var s backup.State
 	w, err := backup.Begin(t.Context(), c, domain("d1"), "pool", func(_ context.Context, kept backup.State) error { s = kept; return nil })
 	if err != nil {
@@ -117,7 +124,7 @@ func TestOtherRun(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	stale := f.named(t, "/data/000001")
+	stale := f.Named(t, "/data/000001")
 	if w, err = backup.Resume(c, domain("d1"), begun, keepNothing); err != nil {
 		t.Fatal(err)
 	}
@@ -133,9 +140,9 @@ func TestOtherRun(t *testing.T) {
 	}
 	wantRecords(t, got, all)
 
-	for _, name := range f.names() {
+	for _, name := range f.Names() {
 		if strings.Contains(name, "/data/000001") && name != stale {
-			f.blobs[name] = f.blobs[stale]
+			f.Blobs[name] = f.Blobs[stale]
 		}
 	}
 	_, err = read(t, c, s.Folder, "")
@@ -144,15 +151,15 @@ func TestOtherRun(t *testing.T) {
 
 func TestWrongDomain(t *testing.T) {
 	t.Parallel()
-	f := newFakeStorage(t)
-	c := f.open(t)
+	f := backuptest.New(t)
+	c := open(t, f)
 	folder, _ := write(t, c, records(1, 1, 1), 1000)
 	_, err := backup.Open(t.Context(), c, folder, domain("d2"))
 	wantCode(t, err, backup.WrongDomain)
 	wantCode(t, c.CheckRestore(t.Context(), folder, domain("d2")), backup.WrongDomain)
 
 	// Who claims another domain's backup for this one does not get it opened.
-	f.change(folder+"/manifest.json", func(b []byte) []byte {
+	f.Change(folder+"/manifest.json", func(b []byte) []byte {
 		return []byte(strings.Replace(string(b), `"domain":"d1"`, `"domain":"d2"`, 1))
 	})
 	_, err = backup.Open(t.Context(), c, folder, domain("d2"))
@@ -162,14 +169,14 @@ func TestWrongDomain(t *testing.T) {
 // TestOtherFolder passes an older backup off as a newer one.
 func TestOtherFolder(t *testing.T) {
 	t.Parallel()
-	f := newFakeStorage(t)
-	c := f.open(t)
+	f := backuptest.New(t)
+	c := open(t, f)
 	all := records(4, 2, 200)
 	folder, _ := write(t, c, all, 1000)
-	for _, name := range f.names() {
+	for _, name := range f.Names() {
 		rest := strings.TrimPrefix(name, folder)
-		f.blobs["mhsm-pool-2026020203040567"+rest] = f.blobs[name]
-		f.blobs["archive/of-2025/"+folder+rest] = f.blobs[name]
+		f.Blobs["mhsm-pool-2026020203040567"+rest] = f.Blobs[name]
+		f.Blobs["archive/of-2025/"+folder+rest] = f.Blobs[name]
 	}
 	_, err := read(t, c, "mhsm-pool-2026020203040567", "")
 	wantCode(t, err, backup.Damaged)
@@ -182,9 +189,9 @@ func TestOtherFolder(t *testing.T) {
 
 func TestLaterFormat(t *testing.T) {
 	t.Parallel()
-	f := newFakeStorage(t)
-	f.change("mhsm-x-1/manifest.json", func([]byte) []byte { return []byte(`{"manifest":{"v":2,"more":true},"mac":""}`) })
-	_, err := backup.Open(t.Context(), f.open(t), "mhsm-x-1", domain("d1"))
+	f := backuptest.New(t)
+	f.Change("mhsm-x-1/manifest.json", func([]byte) []byte { return []byte(`{"manifest":{"v":2,"more":true},"mac":""}`) })
+	_, err := backup.Open(t.Context(), open(t, f), "mhsm-x-1", domain("d1"))
 	wantCode(t, err, backup.Unsupported)
 }
 
@@ -216,8 +223,8 @@ func TestRefusals(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFakeStorage(t)
-			c := f.open(t)
+			f := backuptest.New(t)
+			c := open(t, f)
 			all := records(9, 1, 900)
 			check := func(doing string, err error) {
 				t.Helper()
@@ -228,7 +235,7 @@ func TestRefusals(t *testing.T) {
 				}
 			}
 			for _, match := range []string{"PUT", "PUT /account/container/mhsm-pool-2026010203040567/data/000005", "/index/", "manifest.json"} {
-				f.fault = failing(match, 0, test.status, test.storage)
+				f.Fault = failing(match, 0, test.status, test.storage)
 				w, err := backup.Begin(t.Context(), c, domain("d1"), "pool", keepNothing)
 				if err != nil {
 					t.Fatal(err)
@@ -237,19 +244,19 @@ func TestRefusals(t *testing.T) {
 				_, err = finish(t.Context(), w, all)
 				check("writing "+match, err)
 			}
-			f.fault = failing("PUT", 0, test.status, test.storage)
+			f.Fault = failing("PUT", 0, test.status, test.storage)
 			check("check of backup", c.CheckBackup(t.Context()))
 			if !test.restoreToo {
 				return
 			}
-			f.fault = nil
+			f.Fault = nil
 			folder, _ := write(t, c, all, 1000)
 			for _, match := range []string{"GET", "/data/000005", "/index/", "manifest.json"} {
-				f.fault = failing(match, 0, test.status, test.storage)
+				f.Fault = failing(match, 0, test.status, test.storage)
 				_, err := read(t, c, folder, "")
 				check("reading "+match, err)
 			}
-			f.fault = failing("?list", 0, test.status, test.storage)
+			f.Fault = failing("?list", 0, test.status, test.storage)
 			check("listing", c.CheckRestore(t.Context(), "", domain("d1")))
 			check("listing", c.CheckBackup(t.Context()))
 		})
@@ -259,15 +266,15 @@ func TestRefusals(t *testing.T) {
 // TestRetries lets each request fail a few times.
 func TestRetries(t *testing.T) {
 	t.Parallel()
-	f := newFakeStorage(t)
-	c := f.open(t)
+	f := backuptest.New(t)
+	c := open(t, f)
 	tries := make(map[string]int)
-	f.fault = func(_ int, w http.ResponseWriter, r *http.Request) bool {
+	f.Fault = func(_ int, w http.ResponseWriter, r *http.Request) bool {
 		key := r.Method + r.URL.Path
 		if tries[key]++; tries[key]%3 == 0 {
 			return false
 		}
-		refuse(w, http.StatusServiceUnavailable, "ServerBusy")
+		backuptest.Refuse(w, http.StatusServiceUnavailable, "ServerBusy")
 		return true
 	}
 	all := records(9, 1, 900)
@@ -282,10 +289,10 @@ func TestRetries(t *testing.T) {
 // TestLostAnswer loses the answer to the manifest: the repetition finds it there, and that is a success.
 func TestLostAnswer(t *testing.T) {
 	t.Parallel()
-	f := newFakeStorage(t)
-	c := f.open(t)
+	f := backuptest.New(t)
+	c := open(t, f)
 	lost := false
-	f.served = func(_ int, _ http.ResponseWriter, r *http.Request) {
+	f.Served = func(_ int, _ http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "manifest.json") && !lost {
 			lost = true
 			panic(http.ErrAbortHandler)
@@ -301,17 +308,17 @@ func TestLostAnswer(t *testing.T) {
 // TestBrokenBody breaks an answer in the middle of a blob; the rest is asked for.
 func TestBrokenBody(t *testing.T) {
 	t.Parallel()
-	f := newFakeStorage(t)
-	c := f.open(t)
+	f := backuptest.New(t)
+	c := open(t, f)
 	all := records(3, 1, 100_000)
 	folder, _ := write(t, c, all, backup.ChunkSize)
 	broken := 0
-	f.fault = func(_ int, w http.ResponseWriter, r *http.Request) bool {
+	f.Fault = func(_ int, w http.ResponseWriter, r *http.Request) bool {
 		if !strings.Contains(r.URL.Path, "/data/") || r.Header.Get("x-ms-range") != "" {
 			return false
 		}
 		broken++
-		content := f.blobs[strings.TrimPrefix(r.URL.Path, "/account/container/")]
+		content := f.Blobs[strings.TrimPrefix(r.URL.Path, "/account/container/")]
 		w.Header().Set("ETag", `"x"`)
 		w.Header().Set("Content-Length", "300050") // more than comes
 		w.Write(content[:len(content)/2])
@@ -328,8 +335,8 @@ func TestBrokenBody(t *testing.T) {
 // TestContainerVanishes takes the container away in the middle.
 func TestContainerVanishes(t *testing.T) {
 	t.Parallel()
-	f := newFakeStorage(t)
-	c := f.open(t)
+	f := backuptest.New(t)
+	c := open(t, f)
 	all := records(9, 1, 900)
 	folder, _ := write(t, c, all, 1000)
 	w, err := backup.Begin(t.Context(), c, domain("d1"), "pool", keepNothing)
@@ -347,9 +354,9 @@ func TestContainerVanishes(t *testing.T) {
 			break
 		}
 		if r.Name == all[4].Name {
-			f.mu.Lock()
-			f.gone = true
-			f.mu.Unlock()
+			f.Lock()
+			f.Gone = true
+			f.Unlock()
 		}
 	}
 	_, err = finish(t.Context(), w, all)
@@ -359,7 +366,7 @@ func TestContainerVanishes(t *testing.T) {
 // TestExpiresMeanwhile lets the token's time pass in the middle: the storage is not even asked.
 func TestExpiresMeanwhile(t *testing.T) {
 	t.Parallel()
-	f := newFakeStorage(t)
+	f := backuptest.New(t)
 	var late atomic.Bool
 	now := func() time.Time {
 		if late.Load() {
@@ -367,7 +374,7 @@ func TestExpiresMeanwhile(t *testing.T) {
 		}
 		return time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
 	}
-	c := f.openAt(t, now, tokenUntil("2026-01-02T00:30:00Z"))
+	c := openAt(t, f, now, backuptest.SASUntil("2026-01-02T00:30:00Z"))
 	all := records(9, 1, 900)
 	folder, _ := write(t, c, all, 1000)
 	w, err := backup.Begin(t.Context(), c, domain("d1"), "pool", keepNothing)
@@ -381,7 +388,7 @@ func TestExpiresMeanwhile(t *testing.T) {
 		}
 	}
 	late.Store(true)
-	before := f.requests()
+	before := f.Requests()
 	_, err = finish(t.Context(), w, all[5:])
 	wantCode(t, err, backup.Denied)
 	if _, err = read(t, c, folder, ""); err == nil || !strings.Contains(err.Error(), "expired at 2026-01-02T00:30:00Z") {
@@ -390,7 +397,7 @@ func TestExpiresMeanwhile(t *testing.T) {
 	wantCode(t, err, backup.Denied)
 	wantCode(t, c.CheckBackup(t.Context()), backup.Denied)
 	wantCode(t, c.CheckRestore(t.Context(), "", domain("d1")), backup.Denied)
-	if n := f.requests() - before; n != 0 {
+	if n := f.Requests() - before; n != 0 {
 		t.Errorf("%d requests with an expired token", n)
 	}
 }
@@ -398,10 +405,10 @@ func TestExpiresMeanwhile(t *testing.T) {
 // TestCheck goes through the checks' requests, and takes each right away.
 func TestCheck(t *testing.T) {
 	t.Parallel()
-	f := newFakeStorage(t)
-	c := f.open(t)
+	f := backuptest.New(t)
+	c := open(t, f)
 	folder, _ := write(t, c, records(1, 1, 1), 1000)
-	before := f.names()
+	before := f.Names()
 	if err := c.CheckBackup(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -413,11 +420,11 @@ func TestCheck(t *testing.T) {
 	}
 	wantCode(t, c.CheckRestore(t.Context(), "mhsm-x-1", domain("d1")), backup.NotFound)
 	for _, match := range []string{"PUT", "GET /account/container/strongroom-probe", "?list", "DELETE"} {
-		f.fault = failing(match, 0, http.StatusForbidden, "AuthorizationPermissionMismatch")
+		f.Fault = failing(match, 0, http.StatusForbidden, "AuthorizationPermissionMismatch")
 		wantCode(t, c.CheckBackup(t.Context()), backup.Denied)
-		f.fault = nil
+		f.Fault = nil
 	}
-	left := slices.DeleteFunc(f.names(), func(name string) bool { return slices.Contains(before, name) })
+	left := slices.DeleteFunc(f.Names(), func(name string) bool { return slices.Contains(before, name) })
 	if len(left) != 1 { // of the check that may not delete
 		t.Errorf("left: %v", left)
 	}
@@ -430,12 +437,12 @@ func TestRedirect(t *testing.T) {
 	other := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }))
 	defer other.Close()
 	for _, status := range []int{301, 302, 303, 307, 308} {
-		f := newFakeStorage(t)
-		f.fault = func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		f := backuptest.New(t)
+		f.Fault = func(_ int, w http.ResponseWriter, r *http.Request) bool {
 			http.Redirect(w, r, other.URL+"/account/container?"+r.URL.RawQuery, status)
 			return true
 		}
-		c := f.open(t)
+		c := open(t, f)
 		wantCode(t, c.CheckBackup(t.Context()), backup.Unavailable)
 		wantCode(t, c.CheckRestore(t.Context(), "mhsm-x-1", domain("d1")), backup.Unavailable)
 		_, err := backup.Open(t.Context(), c, "mhsm-x-1", domain("d1"))
@@ -448,8 +455,8 @@ func TestRedirect(t *testing.T) {
 
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
-	f := newFakeStorage(t)
-	c := f.open(t)
+	f := backuptest.New(t)
+	c := open(t, f)
 	f.Close()
 	err := c.CheckBackup(t.Context())
 	wantCode(t, err, backup.Unavailable)
@@ -461,13 +468,13 @@ func TestUnreachable(t *testing.T) {
 
 func TestUnknownAuthority(t *testing.T) {
 	t.Parallel()
-	f := newFakeStorage(t)
+	f := backuptest.New(t)
 	f.Config.ErrorLog = nil
 	s, err := backup.NewStorage(backup.Config{Hosts: []string{f.Listener.Addr().String()}, RootCAs: x509.NewCertPool(), RetryDelay: time.Microsecond})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := s.Container(f.URL+"/account/container", backup.Access{SAS: goodSAS})
+	c, err := s.Container(f.URL+"/account/container", backup.Access{SAS: backuptest.SAS})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -476,7 +483,7 @@ func TestUnknownAuthority(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "unknown authority") {
 		t.Error(err)
 	}
-	if f.requests() > 0 {
+	if f.Requests() > 0 {
 		t.Error("the token went to a stranger")
 	}
 }
@@ -484,8 +491,8 @@ func TestUnknownAuthority(t *testing.T) {
 // TestTimeout lets the storage not answer.
 func TestTimeout(t *testing.T) {
 	t.Parallel()
-	f := newFakeStorage(t)
-	f.fault = func(_ int, _ http.ResponseWriter, r *http.Request) bool {
+	f := backuptest.New(t)
+	f.Fault = func(_ int, _ http.ResponseWriter, r *http.Request) bool {
 		<-r.Context().Done()
 		return true
 	}
@@ -497,7 +504,7 @@ func TestTimeout(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := s.Container(f.URL+"/account/container", backup.Access{SAS: goodSAS})
+	c, err := s.Container(f.URL+"/account/container", backup.Access{SAS: backuptest.SAS})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -508,8 +515,8 @@ func TestTimeout(t *testing.T) {
 // TestCancelled hands the caller's own reason back, not a complaint about the storage.
 func TestCancelled(t *testing.T) {
 	t.Parallel()
-	f := newFakeStorage(t)
-	c := f.open(t)
+	f := backuptest.New(t)
+	c := open(t, f)
 	stopping := errors.New("the server stops")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(stopping)
@@ -533,22 +540,22 @@ func (c *token) GetToken(_ context.Context, options policy.TokenRequestOptions) 
 // TestCredential opens a container with a token instead of a SAS.
 func TestCredential(t *testing.T) {
 	t.Parallel()
-	f := newFakeStorage(t)
+	f := backuptest.New(t)
 	authorized := 0
-	f.fault = func(_ int, w http.ResponseWriter, r *http.Request) bool {
+	f.Fault = func(_ int, w http.ResponseWriter, r *http.Request) bool {
 		if r.Header.Get("Authorization") != "Bearer t0ken" || r.URL.Query().Get("sig") != "" {
-			refuse(w, http.StatusUnauthorized, "InvalidAuthenticationInfo")
+			backuptest.Refuse(w, http.StatusUnauthorized, "InvalidAuthenticationInfo")
 			return true
 		}
 		authorized++
 		query := r.URL.Query()
-		query.Set("sig", signature) // what the rest of the fake wants
+		query.Set("sig", backuptest.Signature) // what the rest of the fake wants
 		r.URL.RawQuery = query.Encode()
 		return false
 	}
 	good := &token{text: "t0ken"}
 	open := func(cred azcore.TokenCredential) *backup.Container {
-		c, err := f.storage(t, time.Now).Container(f.URL+"/account/container", backup.Access{Credential: cred})
+		c, err := f.Open(t, time.Now).Container(f.URL+"/account/container", backup.Access{Credential: cred})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -581,9 +588,9 @@ func TestCredential(t *testing.T) {
 func TestEndlessAnswer(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{200, 403} {
-		f := newFakeStorage(t)
+		f := backuptest.New(t)
 		var sent atomic.Int64
-		f.fault = func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		f.Fault = func(_ int, w http.ResponseWriter, r *http.Request) bool {
 			w.WriteHeader(status)
 			block := make([]byte, 64<<10)
 			for r.Context().Err() == nil {
@@ -594,7 +601,7 @@ func TestEndlessAnswer(t *testing.T) {
 			}
 			return true
 		}
-		c := f.open(t)
+		c := open(t, f)
 		if err := c.CheckRestore(t.Context(), "", domain("d1")); err == nil {
 			t.Errorf("status %d: accepted", status)
 		}

@@ -32,6 +32,9 @@ type Config struct {
 	// domain. Without a port 443 is meant.
 	Hosts []string
 
+	// Loopback allows this machine's own addresses and localhost, with any port.
+	Loopback bool
+
 	// RootCAs verify the storage's certificate; nil means those of the system.
 	RootCAs *x509.CertPool
 
@@ -48,6 +51,7 @@ type Config struct {
 // Storage opens containers. It is safe for concurrent use.
 type Storage struct {
 	hosts   []string // as in Config, in lower case, with port
+	local   bool     // Loopback
 	client  *http.Client
 	options policy.ClientOptions
 	now     func() time.Time
@@ -55,7 +59,7 @@ type Storage struct {
 
 // NewStorage returns the door to the storage that cfg allows.
 func NewStorage(cfg Config) (*Storage, error) {
-	s := &Storage{now: cfg.Now, client: newClient(cfg.RootCAs)}
+	s := &Storage{local: cfg.Loopback, now: cfg.Now, client: newClient(cfg.RootCAs)}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -201,7 +205,7 @@ func (s *Storage) checkAddress(address string) (*url.URL, error) {
 	if u.Port() != "" {
 		hostPort = net.JoinHostPort(strings.ToLower(u.Hostname()), u.Port())
 	}
-	ours := slices.ContainsFunc(s.hosts, func(allowed string) bool { return matchHost(allowed, hostPort) })
+	ours := slices.ContainsFunc(s.hosts, func(allowed string) bool { return matchHost(allowed, hostPort) }) || s.local && isLoopback(u.Hostname())
 	if !ours && !isAzure(hostPort) {
 		return nil, newError(BadParameter, "The server may not use the storage host %.260s. Its operator can allow it in the configuration.", u.Host)
 	}
@@ -219,6 +223,11 @@ func matchHost(allowed, hostPort string) bool {
 		return strings.HasSuffix(hostPort, suffix) && len(hostPort) > len(suffix)
 	}
 	return allowed == hostPort
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
 func isAzure(hostPort string) bool {
