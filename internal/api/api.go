@@ -215,8 +215,10 @@ func (q *request) serve() (response, error) {
 	if q.query, err = wire.ParseQuery(q.r.URL.RawQuery); err != nil {
 		return response{}, err
 	}
-	if q.outcome.APIVersion, err = apiVersion(q.query); err != nil {
-		return response{}, err
+	if !q.route.AnyVersion || q.query.Has("api-version") {
+		if q.outcome.APIVersion, err = apiVersion(q.query); err != nil {
+			return response{}, err
+		}
 	}
 	return q.route.handle(q)
 }
@@ -359,6 +361,8 @@ func (q *request) objectURL() string {
 	switch {
 	case q.params.id != "":
 		return q.localURL()
+	case q.params.job != "":
+		return q.base + "/" + q.route.collection() + "/" + url.PathEscape(q.params.job)
 	case q.params.name == "":
 		return ""
 	}

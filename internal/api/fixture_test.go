@@ -11,6 +11,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"github.com/strongroom/strongroom/internal/backup/backuptest"
 	"maps"
 	"math/big"
 	"net/http"
@@ -192,4 +193,14 @@ func (a *authority) token(t testing.TB, now time.Time, good bool) string {
 		t.Fatal(err)
 	}
 	return token
+}
+
+// storageConfig has a server trust the storage of a test. Its address is of loopback, and so allowed.
+func storageConfig(t testing.TB, f *backuptest.Storage) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "storage-ca.pem")
+	if err := os.WriteFile(file, f.Authority(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return "backup: {ca: " + file + "}\n"
 }

@@ -15,12 +15,16 @@ import (
 type route struct {
 	Operation keyvault.Operation
 	Method    string
-	Pattern   string // literals in lower case; {name}, {version} and {id} take a segment
+	Pattern   string // literals in lower case; {name}, {version}, {id} and {job} take a segment
 	Success   int
 	MaxBody   int64 // 0: the body is not read
 	Asks      bool  // changes nothing, although its method is POST
 	Family    family
-	handle    handler
+
+	// AnyVersion: may be asked without an api-version, since we give out its URL without one.
+	AnyVersion bool
+
+	handle handler
 
 	segments  []string // Pattern split; filled by newTable
 	variables int      // how many of them are variable
@@ -136,7 +140,7 @@ var table = newTable(slices.Concat([]route{
 	{Operation: managedhsm.GetTransferKey, Method: "GET", Pattern: "/securitydomain/upload", Success: 200, Family: hsms, handle: getTransferKey},
 	{Operation: managedhsm.Upload, Method: "POST", Pattern: "/securitydomain/upload", Success: 202, Family: hsms, MaxBody: maxDomain, handle: uploadSecurityDomain},
 	{Operation: managedhsm.UploadStatus, Method: "GET", Pattern: "/securitydomain/upload/pending", Success: 200, Family: hsms, handle: securityDomainStatus(uploadPending)},
-}, localRoutes(), settingRoutes()))
+}, backupRoutes(), localRoutes(), settingRoutes()))
 
 // A shape is what a path has without looking into its segments. candidates has the rows of each, the more literal ones
 // first: a request is compared with a few rows only, however long the table is.
@@ -194,7 +198,7 @@ func Routes() []RouteDoc {
 }
 
 // params are the variable segments of a path, percent-decoded.
-type params struct{ name, version, id string }
+type params struct{ name, version, id, job string }
 
 // maxSegments is more than the longest path of the API has. A longer path is not looked at further: it matches nothing.
 const maxSegments = 12
@@ -271,6 +275,8 @@ func (rt *route) matches(segments []string) (params, bool) {
 			p.version = segments[i]
 		case "{id}":
 			p.id = segments[i]
+		case "{job}":
+			p.job = segments[i]
 		default:
 			if !strings.EqualFold(want, segments[i]) {
 				return p, false

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/strongroom/strongroom/internal/api"
+	"github.com/strongroom/strongroom/internal/backup/backuptest"
 	"github.com/strongroom/strongroom/internal/keyvault"
 	"github.com/strongroom/strongroom/internal/wire/wiretest"
 	"github.com/strongroom/strongroom/strongroomtest"
@@ -56,6 +57,10 @@ import (
 //	<owner N>                   the certificate of an owner of security domains, as a JWK
 //	<restore domain1 transfer2> a restore blob, as it stands in a string: what is in the first security domain that came,
 //	                            for the second transfer key
+//
+//	<storage>, <sas>            the address of a blob container, and a token that opens it
+//
+// The state of a backup or a restore is asked for until that has ended.
 //
 // A script whose name begins with hsm- is for managed HSMs: the usual host is that of one named Golden, which is not activated, and
 // there is another one at other.managedhsm.localhost:<port>.
@@ -132,7 +137,8 @@ type player struct {
 	baseURL string
 	tokenOf func(t testing.TB, id, secret string) string
 
-	authority *authority // if the script has a policy
+	authority *authority          // if the script has a policy
+	storage   *backuptest.Storage // if it has storage
 	outcomes  map[outcome]bool
 }
 
@@ -152,6 +158,10 @@ func play(t *testing.T, path string) map[outcome]bool {
 	if strings.Contains(p.script, "<policy>") {
 		p.authority = startAuthority(t)
 		opts.Config = p.authority.config()
+	}
+	if strings.Contains(p.script, "<storage>") {
+		p.storage = backuptest.New(t)
+		opts.Config += storageConfig(t, p.storage)
 	}
 	p.server = strongroomtest.Start(t, opts)
 	p.baseURL, p.tokenOf = p.server.VaultURL, p.server.Token
@@ -208,14 +218,12 @@ func (p *player) exchange(request, said []string) []string {
 		}
 	}
 	p.authorize(req, who)
-	resp, err := p.server.HTTPClient().Transport.RoundTrip(req)
-	if err != nil {
-		p.t.Fatalf("%s: %v", request[0], err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		p.t.Fatalf("%s: %v", request[0], err)
+	resp, body := p.send(req)
+	for deadline := time.Now().Add(time.Minute); method == http.MethodGet && bytes.Contains(body, []byte(`"InProgress"`)); {
+		if time.Now().After(deadline) {
+			p.t.Fatalf("%s: the job does not end: %s", request[0], body)
+		}
+		resp, body = p.send(req)
 	}
 	p.outcomes[outcome{method + " " + api.PatternOf(method, req.URL.EscapedPath()), resp.StatusCode < 300}] = true
 	answer := []string{strconv.Itoa(resp.StatusCode)}
@@ -228,6 +236,20 @@ func (p *player) exchange(request, said []string) []string {
 		answer = append(answer, p.masked(string(body)))
 	}
 	return answer
+}
+
+// send makes a request and returns its answer.
+func (p *player) send(req *http.Request) (*http.Response, []byte) {
+	resp, err := p.server.HTTPClient().Transport.RoundTrip(req)
+	if err != nil {
+		p.t.Fatalf("%s: %v", req.URL, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		p.t.Fatalf("%s: %v", req.URL, err)
+	}
+	return resp, body
 }
 
 // target makes a URL whose path is sent exactly as it stands in the script.
@@ -296,6 +318,9 @@ func (p *player) masked(s string) string {
 		}
 		return `"` + m[1] + `":"` + p.maskedBytes(m[2]) + `"`
 	})
+	if p.storage != nil {
+		s = strings.ReplaceAll(s, p.storage.Address(), "<storage>")
+	}
 	s = strings.ReplaceAll(s, ":"+base.Port(), ":<port>")
 	s = strings.ReplaceAll(s, p.server.TenantID, "<tenant>")
 	s = strings.ReplaceAll(s, p.nobody.ClientID, "<nobody app>")
@@ -377,6 +402,10 @@ func (p *player) meaning(s string) (text string, ok bool) {
 		}
 	}
 	switch verb {
+	case "storage":
+		return p.storage.Address(), true
+	case "sas":
+		return backuptest.SAS, true
 	case "b64":
 		return encode([]byte(rest)), true
 	case "jwk":

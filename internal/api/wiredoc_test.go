@@ -22,7 +22,8 @@ Generated from the route table in ` + "`internal/api/routes.go`" + `; do not edi
 
 Paths are taken as they are sent: several slashes in front count as one, a slash at the end is an empty version, literals and names
 are compared without case, and nothing is redirected. Every request needs a bearer token and, except for the token
-itself, nothing of it is looked at before that is checked. Every request needs ` + "`api-version`" + `, percent-encoded or not.
+itself, nothing of it is looked at before that is checked. Every request needs ` + "`api-version`" + `, percent-encoded or not; those
+for the state of a backup or a restore can do without.
 
 The host says whose the request is: a vault at ` + "`<name>.vault.<domain>`" + ` or a managed HSM at ` + "`<name>.managedhsm.<domain>`" + `. What only the other of them has is
 refused with 400. Messages of a managed HSM end in ` + "`(Activity ID: <x-ms-request-id>)`" + `; until it is activated, and while it is being restored, all but what leads out of

@@ -165,13 +165,17 @@ func (s *Service) decode(ctx context.Context, v *resource.Vault, k *KeyContent) 
 }
 
 // StageKey writes a key into a content that is being made: v is the managed HSM with that content. Nothing is due for the key
-// before ScheduleKeys.
-func (s *Service) StageKey(ctx context.Context, v *resource.Vault, k *KeyContent) error {
+// before ScheduleKeys. also runs in the transaction that makes the key visible: who finds there that the content is not his to make
+// any more keeps it from that.
+func (s *Service) StageKey(ctx context.Context, v *resource.Vault, k *KeyContent, also func(store.Tx) error) error {
 	o, versions, err := s.decode(ctx, v, k)
 	if err != nil {
 		return err
 	}
 	return s.bringIn(ctx, o, versions, func(tx store.Tx) error {
+		if err := also(tx); err != nil {
+			return err
+		}
 		key := objectKey(v, KeyKind, o.Name)
 		if o.Deleted != 0 {
 			key = deletedKey(v, KeyKind, o.Name)
@@ -248,6 +252,9 @@ func (s *Service) bringIn(ctx context.Context, o *objectRecord, versions []backu
 		return visible(tx)
 	})
 }
+
+// CheckKeyName refuses what no key can be named.
+func CheckKeyName(name string) error { return checkName(name) }
 
 // ScheduleKeys puts in place what is due for the keys of a content that was brought in, for as many as fit into one transaction, those
 // after a name in lower case. It returns the name to go on after, "" when all are done.

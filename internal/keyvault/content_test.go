@@ -122,6 +122,8 @@ func (b *bench) dueIn(t testing.TB, content string) (out []string) {
 	return out
 }
 
+func freely(store.Tx) error { return nil }
+
 // replaceContent does to a managed HSM what a full restore does.
 func (b *bench) replaceContent(t testing.TB, name string, keys []*KeyContent) {
 	t.Helper()
@@ -135,7 +137,7 @@ func (b *bench) replaceContent(t testing.TB, name string, keys []*KeyContent) {
 	update(func(tx store.Tx) error { return StageContent(tx, content, b.now.Add(time.Hour)) })
 	for _, k := range keys {
 		for range 2 { // as if the first attempt had been interrupted
-			if err := b.StageKey(t.Context(), v.WithContent(content), k); err != nil {
+			if err := b.StageKey(t.Context(), v.WithContent(content), k, freely); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -213,7 +215,7 @@ func TestContentMoves(t *testing.T) {
 
 	// The domain decides, not who asks.
 	alien := b.hsmOf(t, "alien")
-	wantKind(t, b.StageKey(t.Context(), alien.WithContent(record.NewID()), saved[0]), BadParameter)
+	wantKind(t, b.StageKey(t.Context(), alien.WithContent(record.NewID()), saved[0], freely), BadParameter)
 	err := b.RestoreKeyContent(t.Context(), alien, saved[0], nothing)
 	wantKind(t, err, BadParameter)
 	if left := b.contents(t, alien); len(left) != 0 {

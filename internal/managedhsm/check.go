@@ -13,10 +13,14 @@ import (
 
 // CheckRecord reads a record of this package with the code that would use it. ok is false for records of others.
 func CheckRecord(key string, value []byte) (ok bool, err error) {
-	if !strings.HasPrefix(key, transferPrefix) {
+	switch {
+	case strings.HasPrefix(key, transferPrefix):
+		_, err = decodeTransferKey(value)
+	case strings.HasPrefix(key, jobPrefix):
+		err = checkJobRecord(key, value)
+	default:
 		return false, nil
 	}
-	_, err = decodeTransferKey(value)
 	return true, err
 }
 

@@ -80,7 +80,7 @@ func (b *bench) serve(t testing.TB, file store.DB, log *audit.Log) *Service {
 	db, err := seal.Open(t.Context(), file, b.root)
 	must(t, err)
 	resources, err := resource.Open(t.Context(), resource.Config{
-		DB: db, Audit: log, Now: clock, TenantID: tenant, Locations: []string{"local"}, Purged: Purged,
+		DB: db, Audit: log, Now: clock, TenantID: tenant, Locations: []string{"local"}, Purged: keyvault.Purged, PurgedHSM: Purged,
 	})
 	must(t, err)
 	service := New(Config{DB: db, Audit: log, Resources: resources, Now: clock})

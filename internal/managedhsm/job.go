@@ -44,6 +44,9 @@ const (
 	KeyRestore  JobKind = "key-restore" // brings one key back
 )
 
+// OperationOf is the operation that starts a job of a kind.
+func OperationOf(kind JobKind) keyvault.Operation { return operations[kind] }
+
 // operations start the jobs of a kind.
 var operations = map[JobKind]keyvault.Operation{
 	FullBackup: BackupStart, PreBackup: PreBackupStart, FullRestore: RestoreStart, PreRestore: PreRestoreStart, KeyRestore: KeyRestoreStart,
@@ -51,6 +54,9 @@ var operations = map[JobKind]keyvault.Operation{
 
 // backs tells whether the kind is one of BackupStatus; the others are of RestoreStatus.
 func (k JobKind) backs() bool { return k == FullBackup || k == PreBackup }
+
+// checks tells whether the kind only finds something out, which is to be said at once.
+func (k JobKind) checks() bool { return k == PreBackup || k == PreRestore }
 
 // A JobState is how a job is.
 type JobState string
@@ -74,10 +80,16 @@ type Job struct {
 	Folder  string // address of a backup that has succeeded
 }
 
+// A SAS is a token that opens a container. It prints as REDACTED.
+type SAS string
+
+// Format keeps the token out of whatever prints it.
+func (SAS) Format(f fmt.State, _ rune) { fmt.Fprint(f, "REDACTED") }
+
 // StartParams says what a job is to work on.
 type StartParams struct {
 	Container string // address
-	SAS       string // opens it; or
+	SAS       SAS    // opens it; or
 	Identity  bool   // the server's own identity does
 	Folder    string // of a restore: name or address; may be empty for a check
 	Key       string // of a restore of one key
@@ -91,7 +103,7 @@ const (
 	keepJobs    = 7 * 24 * time.Hour // after their end
 	maxAddress  = 2 << 10
 	maxSAS      = 4 << 10
-	maxAttempts = 12
+	maxAttempts = 6 // that get no further than the one before
 )
 
 // jobRecord is a job as it is stored. What is needed while it runs only is gone when it has ended.
@@ -119,7 +131,7 @@ type jobRecord struct {
 // jobWork is what a job needs while it runs.
 type jobWork struct {
 	Container string `json:"container,omitempty"`
-	SAS       string `json:"sas,omitempty"`
+	SAS       SAS    `json:"sas,omitempty"`
 	Identity  bool   `json:"identity,omitempty"`
 	Folder    string `json:"folder,omitempty"`
 	Key       string `json:"key,omitempty"`
@@ -157,6 +169,11 @@ func jobKey(vaultID, job string) string   { return jobRecordPrefix + vaultID + "
 func runningKey(vaultID string) string    { return runningPrefix + vaultID }
 func lastBackupKey(vaultID string) string { return lastBackupPrefix + vaultID }
 
+// startedBy tells whether the caller has started the job.
+func (r *jobRecord) startedBy(caller *identity.Caller, v *resource.Vault) bool {
+	return r.ObjectID != "" && r.ObjectID == caller.ObjectID && strings.EqualFold(caller.TenantID, v.TenantID)
+}
+
 func (r *jobRecord) job() Job {
 	return Job{ID: r.ID, Kind: r.Kind, State: r.State, Details: r.Details, Code: r.Code, Started: r.Started, Ended: r.Ended, Folder: r.Address}
 }
@@ -164,11 +181,7 @@ func (r *jobRecord) job() Job {
 // Start starts a job and returns it as it then is. An HSM has one at a time.
 func (s *Service) Start(ctx context.Context, caller *identity.Caller, hsm string, kind JobKind, p StartParams) (Job, error) {
 	op := operations[kind]
-	var v *resource.Vault
-	err := s.db.View(ctx, func(r store.Reader) (err error) {
-		v, err = s.inUse(r, caller, hsm, op)
-		return err
-	})
+	v, err := s.mayStart(ctx, caller, hsm, op)
 	if err != nil {
 		return Job{}, err
 	}
@@ -200,7 +213,21 @@ func (s *Service) Start(ctx context.Context, caller *identity.Caller, hsm string
 	return rec.job(), nil
 }
 
-// inUse is open for an HSM that is active.
+// AuthorizeStart is Authorize for Start.
+func (s *Service) AuthorizeStart(ctx context.Context, caller *identity.Caller, hsm string, kind JobKind) error {
+	_, err := s.mayStart(ctx, caller, hsm, operations[kind])
+	return err
+}
+
+func (s *Service) mayStart(ctx context.Context, caller *identity.Caller, hsm string, op keyvault.Operation) (v *resource.Vault, err error) {
+	err = s.db.View(ctx, func(r store.Reader) (err error) {
+		v, err = s.inUse(r, caller, hsm, op)
+		return err
+	})
+	return v, err
+}
+
+// inUse is authorize for an HSM that is active.
 func (s *Service) inUse(r store.Reader, caller *identity.Caller, hsm string, op keyvault.Operation) (*resource.Vault, error) {
 	v, err := s.authorize(r, caller, hsm, op)
 	if err == nil {
@@ -233,8 +260,11 @@ func (s *Service) checkWork(rec *jobRecord) error {
 		return bad(fmt.Sprintf("The address of the container, and that of the folder, can have %d bytes.", maxAddress))
 	case len(w.SAS) > maxSAS:
 		return bad(fmt.Sprintf("A SAS token can have %d bytes.", maxSAS))
-	case w.Container == "" && (rec.Kind == PreBackup || rec.Kind == PreRestore):
-		return nil // whether a job could start at all
+	case rec.Kind == KeyRestore && keyvault.CheckKeyName(w.Key) != nil:
+		return keyvault.CheckKeyName(w.Key)
+	case w.Container == "" && rec.Kind.checks():
+		w.SAS = "" // whether a job could start at all
+		return nil
 	case w.Container == "":
 		return bad("The address of the storage container (storageResourceUri) is missing.")
 	case w.SAS == "" && !w.Identity:
@@ -255,7 +285,7 @@ func (s *Service) checkWork(rec *jobRecord) error {
 
 // container opens the container of a job.
 func (s *Service) container(w *jobWork) (*backup.Container, error) {
-	access := backup.Access{SAS: w.SAS}
+	access := backup.Access{SAS: string(w.SAS)}
 	if w.Identity && w.SAS == "" {
 		if s.credential == nil {
 			return nil, &backup.Error{Code: backup.BadParameter, Message: "This server has no managed identity to use for storage " +
@@ -278,7 +308,7 @@ func (r *jobRecord) about() string {
 	return text
 }
 
-// enqueue stores a new job.
+// enqueue stores a new job, which has the HSM for itself.
 func (s *Service) enqueue(tx store.Tx, v *resource.Vault, rec *jobRecord) error {
 	other, err := record.Get[runningRecord](tx, runningKey(v.ID))
 	if err == nil {
@@ -336,7 +366,7 @@ func (s *Service) JobStatus(ctx context.Context, caller *identity.Caller, hsm, i
 		switch {
 		case err != nil && !errors.Is(err, store.ErrNotFound):
 			return err
-		case denial != nil && !(found && caller.TenantID == v.TenantID && rec.ObjectID == caller.ObjectID): // whose roles the restore may have replaced
+		case denial != nil && !(found && rec.startedBy(caller, v)): // whose roles the restore may have replaced
 			return denial
 		case !found:
 			return &keyvault.Error{Kind: keyvault.NotFound, Message: fmt.Sprintf("There is no job %.64q in the managed HSM '%s'. Jobs are kept for "+
@@ -346,4 +376,34 @@ func (s *Service) JobStatus(ctx context.Context, caller *identity.Caller, hsm, i
 		return nil
 	})
 	return job, err
+}
+
+// purgedJobs removes what the jobs of an HSM need while it is there. What is left of those that ended is dropped when it is old.
+func purgedJobs(tx store.Tx, vaultID string) error {
+	running, err := record.Get[runningRecord](tx, runningKey(vaultID))
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return tx.Delete(lastBackupKey(vaultID))
+	case err != nil: // damaged; a purge is no less one for that
+		return errors.Join(tx.Delete(runningKey(vaultID)), tx.Delete(lastBackupKey(vaultID)))
+	}
+	return errors.Join(tx.Delete(jobKey(vaultID, running.Job)), tx.Delete(runningKey(vaultID)), tx.Delete(lastBackupKey(vaultID)))
+}
+
+// checkJobRecord reads a record of a job with the code that would use it.
+func checkJobRecord(key string, value []byte) (err error) {
+	switch {
+	case strings.HasPrefix(key, jobRecordPrefix):
+		var rec *jobRecord
+		if rec, err = record.Decode[jobRecord](value); err == nil && !strings.HasSuffix(key, "/"+rec.ID) {
+			err = errors.New("has the id of another job in it")
+		}
+	case strings.HasPrefix(key, runningPrefix):
+		_, err = record.Decode[runningRecord](value)
+	case strings.HasPrefix(key, lastBackupPrefix):
+		_, err = record.Decode[lastBackupRecord](value)
+	default:
+		err = errors.New("is not a record of this release")
+	}
+	return err
 }

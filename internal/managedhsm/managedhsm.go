@@ -1,4 +1,4 @@
-// Package managedhsm is what a managed HSM has beside its keys and its roles: its security domain. Which HSMs there are, what state
+// Package managedhsm is what a managed HSM has beside its keys and its roles: its security domain, and its full backups and restores. Which HSMs there are, what state
 // they are in and who may do what in them it asks package resource in the snapshot of each operation; what a security domain looks
 // like is package sdomain's affair.
 //
@@ -15,9 +15,22 @@
 // Each arrow is one transaction, and a file leaves only after the HSM is active with the domain that is in it. A download whose
 // answer was lost is therefore made again: it gives the same domain, in a file of its own.
 //
+// # Jobs
+//
+// A full backup, a restore and the checks whether there could be one are jobs. A request only stores a job; Run, which each server has,
+// takes a lease on it and does it. A server that dies loses its lease, and the next one goes on from what the job has stored. Each
+// transaction of a job looks whether the lease still is its own, so of two servers one has an effect.
+//
+// A full restore takes the HSM, writes a new content beside the one that the HSM has, exchanges them in one transaction, and gives the
+// HSM back when all that is due for its keys is in place. Whatever happens before the exchange leaves the HSM as it was;
+// nothing leads back after it, so the job goes on until it is done.
+//
 // # What is stored
 //
-//	transfer/<vault id>   the transfer key of an HSM that is not activated
+//	transfer/<vault id>          the transfer key of an HSM that is not activated
+//	job/record/<vault id>/<job>  a job; what opens its storage is gone from it when it has ended
+//	job/running/<vault id>       the job that the HSM has at the time
+//	job/backup/<vault id>        when the last full backup ended
 //
 // The domain itself is stored by package resource, with the HSM's state.
 package managedhsm

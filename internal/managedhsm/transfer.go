@@ -53,8 +53,10 @@ func loadTransferKey(r store.Reader, v *resource.Vault) (*sdomain.TransferKey, e
 	return key, nil
 }
 
-// Purged removes what belongs to a vault that is being purged. It is for resource.Config.
-func Purged(tx store.Tx, vaultID string) error { return tx.Delete(transferKey(vaultID)) }
+// Purged removes what belongs to an HSM that is being purged. It is for resource.Config.
+func Purged(tx store.Tx, vaultID string) error {
+	return errors.Join(tx.Delete(transferKey(vaultID)), purgedJobs(tx, vaultID))
+}
 
 // TransferKey returns the public half, a JWK in JSON, for which a restore blob has to be made. The HSM keeps the key until it is
 // active. host, under which the HSM is known, stands in the certificate for those who see it.

@@ -29,7 +29,7 @@ func (l *lease) work(ctx context.Context) error {
 		domain *sdomain.DomainKeys
 	)
 	err := l.s.db.View(ctx, func(r store.Reader) (err error) {
-		if rec, v, err = l.load(r); err == nil {
+		if rec, v, err = l.loadLive(r); err == nil {
 			domain, err = l.s.resources.Domain(r, v)
 		}
 		return err
@@ -41,7 +41,7 @@ func (l *lease) work(ctx context.Context) error {
 		return l.schedule(ctx, v, rec.Work.Last)
 	}
 	if rec.Work.Container == "" {
-		return l.succeed(ctx, v, "", nil)
+		return l.succeed(ctx, v, nil)
 	}
 	c, err := l.s.container(rec.Work)
 	if err != nil {
@@ -52,12 +52,12 @@ func (l *lease) work(ctx context.Context) error {
 		if err := c.CheckBackup(ctx); err != nil {
 			return err
 		}
-		return l.succeed(ctx, v, "", nil)
+		return l.succeed(ctx, v, nil)
 	case PreRestore:
 		if err := c.CheckRestore(ctx, rec.Work.Folder, domain); err != nil {
 			return err
 		}
-		return l.succeed(ctx, v, "", nil)
+		return l.succeed(ctx, v, nil)
 	case FullBackup:
 		return l.backUp(ctx, v, rec, c, domain)
 	case KeyRestore:
@@ -69,9 +69,15 @@ func (l *lease) work(ctx context.Context) error {
 }
 
 // succeed ends the job well. also, if not nil, runs in the transaction.
-func (l *lease) succeed(ctx context.Context, v *resource.Vault, details string, also func(tx store.Tx, rec *jobRecord, v *resource.Vault) error) error {
+func (l *lease) succeed(ctx context.Context, v *resource.Vault, also func(tx store.Tx, rec *jobRecord, v *resource.Vault) error) error {
 	err := l.update(ctx, func(tx store.Tx, rec *jobRecord, v *resource.Vault) error {
-		return l.succeedIn(tx, rec, v, details, also)
+		if also != nil {
+			if err := also(tx, rec, v); err != nil {
+				return err
+			}
+		}
+		rec.Details = ""
+		return l.end(tx, rec, Succeeded)
 	})
 	if err != nil {
 		return err
@@ -79,21 +85,11 @@ func (l *lease) succeed(ctx context.Context, v *resource.Vault, details string, 
 	return l.put(ctx, v, audit.Success, "")
 }
 
-func (l *lease) succeedIn(tx store.Tx, rec *jobRecord, v *resource.Vault, details string, also func(tx store.Tx, rec *jobRecord, v *resource.Vault) error) error {
-	if also != nil {
-		if err := also(tx, rec, v); err != nil {
-			return err
-		}
-	}
-	rec.Details = details
-	return l.end(tx, rec, Succeeded)
-}
-
 // backUp writes all that is in the HSM into the container.
 func (l *lease) backUp(ctx context.Context, v *resource.Vault, rec *jobRecord, c *backup.Container, domain *sdomain.DomainKeys) error {
 	save := func(ctx context.Context, state backup.State) error {
 		return l.update(ctx, func(_ store.Tx, rec *jobRecord, _ *resource.Vault) error {
-			rec.Work.Writer, rec.Work.Attempts = &state, 0
+			rec.Work.Writer, rec.Work.Attempts, rec.Details = &state, 0, ""
 			return nil
 		})
 	}
@@ -120,7 +116,7 @@ func (l *lease) backUp(ctx context.Context, v *resource.Vault, rec *jobRecord, c
 	if _, err := w.Finish(ctx); err != nil {
 		return err
 	}
-	return l.succeed(ctx, v, "", func(tx store.Tx, rec *jobRecord, v *resource.Vault) error {
+	return l.succeed(ctx, v, func(tx store.Tx, rec *jobRecord, v *resource.Vault) error {
 		rec.Address = c.URI(w.Folder())
 		return record.Put(tx, lastBackupKey(v.ID), lastBackupRecord{record.Current(), l.s.now().Unix()})
 	})
@@ -177,11 +173,12 @@ func (l *lease) restoreKey(ctx context.Context, v *resource.Vault, rec *jobRecor
 	details := fmt.Sprintf("Number of successful key versions restored: %d, Number of key versions could not overwrite: 0", len(k.Records)-1)
 	// The key is there and the job is done in one step, so that no second attempt finds the name taken by the first.
 	err = l.s.keys.RestoreKeyContent(ctx, v, k, func(tx store.Tx) error {
-		rec, v, err := l.load(tx)
+		rec, _, err := l.loadLive(tx)
 		if err != nil {
 			return err
 		}
-		return l.succeedIn(tx, rec, v, details, nil)
+		rec.Details = details
+		return errors.Join(l.end(tx, rec, Succeeded), record.Put(tx, jobKey(l.vaultID, l.job), rec))
 	})
 	if err != nil {
 		return err
@@ -266,7 +263,11 @@ func (st *staging) flush(ctx context.Context) error {
 	}
 	k := st.key
 	st.key = nil
-	if err := st.s.keys.StageKey(ctx, st.v, k); err != nil {
+	err := st.s.keys.StageKey(ctx, st.v, k, func(tx store.Tx) error {
+		_, _, err := st.loadLive(tx)
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	if st.written++; st.written%saveEvery != 0 {
@@ -278,7 +279,7 @@ func (st *staging) flush(ctx context.Context) error {
 // progress stores up to which name all is written, with what else is to be written.
 func (st *staging) progress(ctx context.Context, last string, also func(store.Tx) error) error {
 	return st.update(ctx, func(tx store.Tx, rec *jobRecord, _ *resource.Vault) error {
-		rec.Work.Last, rec.Work.Attempts = last, 0
+		rec.Work.Last, rec.Work.Attempts, rec.Details = last, 0, ""
 		err := st.keepContent(tx, rec)
 		if also != nil {
 			err = errors.Join(err, also(tx))
@@ -307,5 +308,5 @@ func (l *lease) schedule(ctx context.Context, v *resource.Vault, after string) e
 			return err
 		}
 	}
-	return l.succeed(ctx, v, "", func(tx store.Tx, _ *jobRecord, v *resource.Vault) error { return v.SetRestoring(tx, "") })
+	return l.succeed(ctx, v, func(tx store.Tx, _ *jobRecord, v *resource.Vault) error { return v.SetRestoring(tx, "") })
 }

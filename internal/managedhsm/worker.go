@@ -23,6 +23,7 @@ const (
 	lookEvery  = 10 * time.Second
 	stageTime  = time.Hour        // for which a content that is being made is safe from the collector
 	retryAfter = 15 * time.Second // times the number of attempts
+	sweepEvery = time.Hour
 )
 
 // maxWorkers is how many jobs one server runs at a time.
@@ -36,6 +37,7 @@ func (s *Service) Run(ctx context.Context, report func(error)) {
 	places := make(chan struct{}, maxWorkers)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var swept time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -44,8 +46,11 @@ func (s *Service) Run(ctx context.Context, report func(error)) {
 		case <-s.woken:
 		}
 		timer.Reset(lookEvery)
-		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
-			report(err)
+		if time.Since(swept) >= sweepEvery {
+			swept = time.Now()
+			if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
+				report(err)
+			}
 		}
 		for places <- struct{}{}; ; places <- struct{}{} {
 			l, err := s.take(ctx)
@@ -129,6 +134,16 @@ func (s *Service) take(ctx context.Context) (*lease, error) {
 
 // update changes a job in a transaction, as long as it is this lease's. v is the HSM as it is now.
 func (l *lease) update(ctx context.Context, fn func(tx store.Tx, rec *jobRecord, v *resource.Vault) error) error {
+	return l.updateAny(ctx, func(tx store.Tx, rec *jobRecord, v *resource.Vault) error {
+		if err := l.checkLive(v); err != nil {
+			return err
+		}
+		return fn(tx, rec, v)
+	})
+}
+
+// updateAny is update for an HSM that may be deleted; v is nil if it is gone for good.
+func (l *lease) updateAny(ctx context.Context, fn func(tx store.Tx, rec *jobRecord, v *resource.Vault) error) error {
 	return l.s.db.Update(ctx, func(tx store.Tx) error {
 		rec, v, err := l.load(tx)
 		if err != nil {
@@ -142,7 +157,7 @@ func (l *lease) update(ctx context.Context, fn func(tx store.Tx, rec *jobRecord,
 	})
 }
 
-// load returns the job and its HSM.
+// load returns the job, if it is this lease's, and its HSM, which may be deleted, and is nil if it is gone for good.
 func (l *lease) load(r store.Reader) (*jobRecord, *resource.Vault, error) {
 	rec, err := record.Get[jobRecord](r, jobKey(l.vaultID, l.job))
 	if errors.Is(err, store.ErrNotFound) || err == nil && (rec.Work == nil || rec.Work.Owner != l.owner) {
@@ -151,12 +166,31 @@ func (l *lease) load(r store.Reader) (*jobRecord, *resource.Vault, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	v, err := l.s.resources.LoadHSM(r, l.hsm)
+	v, err := l.s.resources.LoadAnyHSM(r, l.hsm)
 	if errors.Is(err, resource.ErrVaultNotFound) || err == nil && v.ID != l.vaultID {
-		return rec, nil, &keyvault.Error{Kind: keyvault.VaultNotFound, Message: fmt.Sprintf("The managed HSM %s was deleted in the meantime.", l.hsm)}
+		return rec, nil, nil
 	}
 	return rec, v, err
 }
+
+// loadLive is load for an HSM that has to be there.
+func (l *lease) loadLive(r store.Reader) (*jobRecord, *resource.Vault, error) {
+	rec, v, err := l.load(r)
+	if err == nil {
+		err = l.checkLive(v)
+	}
+	return rec, v, err
+}
+
+func (l *lease) checkLive(v *resource.Vault) error {
+	if v == nil || v.Deleted != 0 {
+		return &keyvault.Error{Kind: keyvault.VaultNotFound, Message: fmt.Sprintf("The managed HSM %s was deleted in the meantime.", l.hsm)}
+	}
+	return nil
+}
+
+// errNotRecorded is a job that has ended, and whose end could not be put on record.
+var errNotRecorded = errors.New("managedhsm: the end of the job could not be put on record")
 
 // run does the job's work while it keeps the lease, and puts its end on record.
 func (l *lease) run(ctx context.Context) error {
@@ -166,8 +200,10 @@ func (l *lease) run(ctx context.Context) error {
 	err := l.work(audit.WithCorrelationID(working, l.job))
 	stop(nil)
 	wg.Wait()
-	switch cause := context.Cause(working); {
-	case err == nil, errors.Is(err, errLeaseLost), errors.Is(cause, errLeaseLost):
+	switch {
+	case err == nil, errors.Is(err, errNotRecorded):
+		return err
+	case errors.Is(err, errLeaseLost), errors.Is(context.Cause(working), errLeaseLost):
 		return nil
 	case ctx.Err() != nil:
 		return l.giveBack(context.WithoutCancel(ctx))
@@ -206,7 +242,7 @@ func (l *lease) giveBack(ctx context.Context) error {
 	const patience = 5 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	err := l.update(ctx, func(_ store.Tx, rec *jobRecord, _ *resource.Vault) error {
+	err := l.updateAny(ctx, func(_ store.Tx, rec *jobRecord, _ *resource.Vault) error {
 		rec.Work.Owner, rec.Work.Until = "", 0
 		return nil
 	})
@@ -219,38 +255,76 @@ func (l *lease) giveBack(ctx context.Context) error {
 // failed ends a job that cannot be done, or leaves it for another attempt. It returns what is a fault of this server's.
 func (l *lease) failed(ctx context.Context, cause error) error {
 	code, text, again := reason(cause)
-	rec, v, err := (*jobRecord)(nil), (*resource.Vault)(nil), error(nil)
-	if err = l.s.db.View(ctx, func(r store.Reader) error { rec, v, err = l.load(r); return err }); rec == nil {
-		if errors.Is(err, errLeaseLost) {
-			return nil
+	var (
+		work  jobWork
+		v     *resource.Vault
+		ended bool
+	)
+	err := l.updateAny(ctx, func(tx store.Tx, rec *jobRecord, now *resource.Vault) error {
+		work, v = *rec.Work, now
+		if ended = !rec.goesOn(v, again); ended {
+			return l.giveUp(tx, rec, v, code, text)
 		}
-		return errors.Join(cause, err)
-	}
-	swapped := rec.Work.Swapped
-	if v != nil && (swapped || again && rec.Work.Attempts < maxAttempts) {
-		err := l.update(ctx, func(_ store.Tx, rec *jobRecord, _ *resource.Vault) error {
-			rec.Work.Attempts++
-			rec.Work.Owner, rec.Work.Until = "", l.s.now().Add(time.Duration(min(rec.Work.Attempts, maxAttempts))*retryAfter).Unix()
-			return nil
-		})
-		return errors.Join(fault(cause), err)
-	}
-	err = l.s.db.Update(ctx, func(tx store.Tx) error {
-		rec, v, err := l.load(tx)
-		if rec == nil {
-			return err
-		}
-		var cleared error
-		if rec.Kind == FullRestore {
-			cleared = keyvault.StageContent(tx, rec.Work.Content, l.s.now()) // for the collector
-			if v != nil {
-				cleared = errors.Join(cleared, v.SetRestoring(tx, ""))
-			}
-		}
-		rec.Code, rec.Details = code, text
-		return errors.Join(cleared, l.end(tx, rec, Failed))
+		rec.Work.Attempts++
+		rec.Details = text + " It will be tried again."
+		rec.Work.Owner, rec.Work.Until = "", l.s.now().Add(time.Duration(min(rec.Work.Attempts, maxAttempts))*retryAfter).Unix()
+		return nil
 	})
-	return errors.Join(fault(cause), err, l.put(ctx, v, audit.Failure, text))
+	switch {
+	case errors.Is(err, errLeaseLost):
+		return nil
+	case err != nil:
+		return errors.Join(cause, err)
+	case !ended:
+		return fault(cause)
+	}
+	l.tidy(ctx, work)
+	return errors.Join(fault(cause), l.put(ctx, v, audit.Failure, text))
+}
+
+// goesOn tells whether a job that could not be done now may be done later. After the exchange of contents nothing leads back, so a
+// restore waits even for a deleted HSM, until that is recovered or purged.
+func (r *jobRecord) goesOn(v *resource.Vault, again bool) bool {
+	if v == nil {
+		return false
+	}
+	return r.Work.Swapped || again && !r.Kind.checks() && r.Work.Attempts+1 < maxAttempts
+}
+
+// giveUp ends a job that has failed, and leaves the HSM as it was before.
+func (l *lease) giveUp(tx store.Tx, rec *jobRecord, v *resource.Vault, code, text string) error {
+	var err error
+	if rec.Kind == FullRestore && !rec.Work.Swapped {
+		err = l.dropContent(tx, rec)
+		if v != nil && v.Restoring == rec.ID {
+			err = errors.Join(err, v.SetRestoring(tx, ""))
+		}
+	}
+	rec.Code, rec.Details = code, text
+	return errors.Join(err, l.end(tx, rec, Failed))
+}
+
+// dropContent leaves to the collector what a full restore has written so far, if that has not taken it already.
+func (l *lease) dropContent(tx store.Tx, rec *jobRecord) error {
+	err := keyvault.KeepContent(tx, rec.Work.Content, l.s.now())
+	var taken *keyvault.Error
+	if errors.As(err, &taken) {
+		return nil
+	}
+	return err
+}
+
+// tidy removes what a failed backup left in the container, as far as that can be done.
+func (l *lease) tidy(ctx context.Context, work jobWork) {
+	if work.Writer == nil {
+		return
+	}
+	const patience = 30 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if c, err := l.s.container(&work); err == nil {
+		_ = c.Discard(ctx, *work.Writer) // nobody takes what is left for a backup
+	}
 }
 
 // reason is what people are told of a failure, and whether the same may succeed later.
@@ -289,14 +363,21 @@ func fault(err error) error {
 	return nil
 }
 
-// end ends a job in a transaction. What it needed is gone with that.
+// end ends a job, for the caller to store. What it needed is gone with that.
 func (l *lease) end(tx store.Tx, rec *jobRecord, state JobState) error {
 	rec.State, rec.Ended, rec.Work = state, l.s.now().Unix(), nil
-	return errors.Join(tx.Delete(runningKey(l.vaultID)), record.Put(tx, jobKey(l.vaultID, l.job), rec))
+	return tx.Delete(runningKey(l.vaultID))
 }
 
-// put puts the end of a job on record.
+// put puts the end of a job on record, although the server may be stopping. The error is an errNotRecorded.
 func (l *lease) put(ctx context.Context, v *resource.Vault, result, text string) error {
+	if err := l.write(context.WithoutCancel(ctx), v, result, text); err != nil {
+		return fmt.Errorf("%w: %w", errNotRecorded, err)
+	}
+	return nil
+}
+
+func (l *lease) write(ctx context.Context, v *resource.Vault, result, text string) error {
 	var rec *jobRecord
 	err := l.s.db.View(ctx, func(r store.Reader) (err error) {
 		rec, err = record.Get[jobRecord](r, jobKey(l.vaultID, l.job))
@@ -315,7 +396,7 @@ func (l *lease) put(ctx context.Context, v *resource.Vault, result, text string)
 	if result != audit.Success {
 		line.ResultSignature, line.ResultDescription = "Failed", text
 	}
-	return l.s.audit.Write(context.WithoutCancel(ctx), &line)
+	return l.s.audit.Write(ctx, &line)
 }
 
 // sweep drops jobs that ended long ago.

@@ -67,8 +67,12 @@ type Config struct {
 	// Principals, if not nil, knows some of the principals.
 	Principals PrincipalDirectory
 
-	// Purged marks what is in a vault as nobody's, in the transaction that purges the vault. Without it nothing can be purged.
-	Purged func(tx store.Tx, vaultID string) error
+	// Purged marks what is in a content as nobody's, in the transaction that purges its vault, or that gives its managed HSM another
+	// content. A vault has one content, under its own id. Without it nothing can be purged.
+	Purged func(tx store.Tx, contentID string) error
+
+	// PurgedHSM, if not nil, removes what belongs to a managed HSM whatever its content is, in the transaction that purges it.
+	PurgedHSM func(tx store.Tx, vaultID string) error
 }
 
 // A PrincipalDirectory knows principals.

@@ -29,6 +29,12 @@ func (c *Config) CheckStart() error {
 	if _, err := authoritiesOf(c.ReleaseCA); err != nil {
 		errs = append(errs, fmt.Errorf("releaseCA: %w", err))
 	}
+	if _, err := authoritiesOf(c.Backup.CA); err != nil {
+		errs = append(errs, fmt.Errorf("backup.ca: %w", err))
+	}
+	if _, err := c.Backup.credential(); err != nil {
+		errs = append(errs, fmt.Errorf("backup.managedIdentity: %w", err))
+	}
 	return errors.Join(errs...)
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/google/uuid"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/strongroom/strongroom/internal/backup"
 	"github.com/strongroom/strongroom/internal/release"
 )
 
@@ -62,6 +63,9 @@ type Config struct {
 
 	// ReleaseCA is a PEM file with the authorities that vouch for their HTTPS certificates. Default: the system's.
 	ReleaseCA string `yaml:"releaseCA"`
+
+	// Backup is the storage that full backups of managed HSMs go to.
+	Backup BackupConfig `yaml:"backup"`
 
 	// ManagedIdentity are the endpoints from which programs on this machine get tokens without a credential of their own.
 	ManagedIdentity ManagedIdentityConfig `yaml:"managedIdentity"`
@@ -136,6 +140,21 @@ type IssuerConfig struct {
 	CA string `yaml:"ca"`
 	// FederationOnly says that its tokens are no good at a vault and serve only as federated credentials of applications.
 	FederationOnly bool `yaml:"federationOnly"`
+}
+
+// BackupConfig is the storage that full backups of managed HSMs go to. Who starts a backup or a restore names a container, and this
+// server goes there, so only hosts that are known are contacted.
+type BackupConfig struct {
+	// Hosts are allowed beside Azure's blob storage (<account>.blob.core.windows.net and those of the sovereign clouds): a host,
+	// "host:port", or "*.domain" with or without a port for all hosts below a domain. Without a port 443 is meant. There a
+	// container is https://<host>/<account>/<container>, too. Default: none; in dev mode this machine's loopback addresses.
+	Hosts []string `yaml:"hosts"`
+	// CA is a PEM file with the authorities that vouch for the storage's HTTPS certificate. Default: the system's.
+	CA string `yaml:"ca"`
+	// ManagedIdentity lets callers use this server's own Azure identity for a container instead of a SAS token: what the
+	// variables AZURE_CLIENT_ID, AZURE_TENANT_ID and so on name, a workload identity, or the managed identity of the machine. Everyone
+	// who may back up or restore a managed HSM then can make the server use it for any container that it reaches. Default: false.
+	ManagedIdentity bool `yaml:"managedIdentity"`
 }
 
 // ManagedIdentityConfig are the managed-identity endpoints.
@@ -379,6 +398,7 @@ func (c *Config) resolve(folder string) {
 		resolvePath(&c.Audit.File, folder)
 	}
 	resolvePath(&c.ReleaseCA, folder)
+	resolvePath(&c.Backup.CA, folder)
 	for i := range c.Issuers {
 		resolvePath(&c.Issuers[i].CA, folder)
 		if len(c.Issuers[i].Algorithms) == 0 {
@@ -473,6 +493,9 @@ func (c *Config) Check() error {
 	}
 	if _, err := release.NewVerifier(release.Config{Authorities: c.ReleaseAuthorities}); err != nil {
 		bad("releaseAuthorities: %w", err)
+	}
+	if _, err := backup.NewStorage(backup.Config{Hosts: c.Backup.Hosts}); err != nil {
+		bad("backup.hosts: %w", err)
 	}
 	if c.ManagedIdentity.Listen != "" {
 		err := checkLoopback(c.ManagedIdentity.Listen)

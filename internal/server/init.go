@@ -12,6 +12,7 @@ import (
 
 	"github.com/strongroom/strongroom/internal/admin"
 	"github.com/strongroom/strongroom/internal/keyvault"
+	"github.com/strongroom/strongroom/internal/managedhsm"
 	"github.com/strongroom/strongroom/internal/seal"
 )
 
@@ -135,7 +136,7 @@ func Verify(ctx context.Context, cfg *Config) (_ admin.Verification, err error) 
 	if err := st.openResources(ctx); err != nil {
 		return admin.Verification{}, err
 	}
-	st.openVaults(keyvault.ReleaseConfig{})
+	st.openVaults(keyvault.ReleaseConfig{}, managedhsm.Config{})
 	return st.verifyStore(ctx)
 }
 

@@ -301,6 +301,9 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer stopJobs()
 	var work sync.WaitGroup
 	work.Go(func() { jobs.Run(background, s.log, s.jobs()) })
+	work.Go(func() {
+		s.hsms.Run(background, func(err error) { s.log.Error("a backup or a restore failed", "error", err) })
+	})
 	work.Go(func() { s.log.Info("RSA", "engines", s.hsm.Engines()) }) // they may have to be measured first
 	work.Go(func() { s.summarizeFlood(background, s.flood, "without a token") })
 	work.Go(func() { s.summarizeFlood(background, s.forgeries, "with a bad token or a bad credential") })

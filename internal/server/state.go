@@ -23,7 +23,6 @@ import (
 	"github.com/strongroom/strongroom/internal/release"
 	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/seal"
-	"github.com/strongroom/strongroom/internal/store"
 	"github.com/strongroom/strongroom/internal/store/bolt"
 )
 
@@ -103,14 +102,22 @@ func (s *state) openServices(ctx context.Context, tenantID string) (err error) {
 	if err := s.openResources(ctx); err != nil {
 		return err
 	}
-	s.openVaults(releases)
+	storage, err := s.openStorage()
+	if err != nil {
+		return err
+	}
+	credential, err := s.cfg.Backup.credential()
+	if err != nil {
+		return err
+	}
+	s.openVaults(releases, managedhsm.Config{Storage: storage, Credential: credential})
 	return nil
 }
 
 // openResources opens the management plane.
 func (s *state) openResources(ctx context.Context) (err error) {
-	cfg := resource.Config{DB: s.db, Audit: s.audit, Now: s.now, Locations: []string{s.cfg.Region}, Purged: purged,
-		Logger: s.log}
+	cfg := resource.Config{DB: s.db, Audit: s.audit, Now: s.now, Locations: []string{s.cfg.Region}, Purged: keyvault.Purged,
+		PurgedHSM: managedhsm.Purged, Logger: s.log}
 	if s.directory != nil {
 		cfg.TenantID, cfg.Principals = s.directory.TenantID(), principals{s.directory}
 	}
@@ -118,16 +125,13 @@ func (s *state) openResources(ctx context.Context) (err error) {
 	return err
 }
 
-// purged leaves nothing of a vault that is being purged.
-func purged(tx store.Tx, vaultID string) error {
-	return errors.Join(keyvault.Purged(tx, vaultID), managedhsm.Purged(tx, vaultID))
-}
-
-func (s *state) openVaults(releases keyvault.ReleaseConfig) {
+// openVaults opens the two data planes; hsms says what storage managed HSMs can use.
+func (s *state) openVaults(releases keyvault.ReleaseConfig, hsms managedhsm.Config) {
 	s.vaults = keyvault.New(keyvault.Config{
 		DB: s.db, Audit: s.audit, Resources: s.resources, HSM: s.hsm, Now: s.now, Release: releases,
 	})
-	s.hsms = managedhsm.New(managedhsm.Config{DB: s.db, Audit: s.audit, Resources: s.resources, Now: s.now})
+	hsms.DB, hsms.Audit, hsms.Resources, hsms.Keys, hsms.Now = s.db, s.audit, s.resources, s.vaults.ManagedHSMs(), s.now
+	s.hsms = managedhsm.New(hsms)
 }
 
 // bootstrap makes the administrator of the setup Owner of the subscription, if there has never been a role assignment, as in an
