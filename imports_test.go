@@ -72,21 +72,22 @@ func allowedImports() map[string][]string {
 		},
 
 		// How it is done.
-		"internal/admission":   {},
-		"internal/challenge":   {}, // of public clients alone
-		"internal/fetch":       {},
-		"internal/identity":    {"internal/fetch", "internal/store"},
-		"internal/authz":       {},
-		"internal/hsm":         {"internal/keywrap", "internal/pkcs8"}, // and hsm/openssl with that tag
-		"internal/hsm/hsmtest": {"internal/hsm", "internal/keywrap"},
-		"internal/keywrap":     {},
-		"internal/pkcs8":       {},
-		"internal/release":     {"internal/fetch", "internal/keywrap"}, // whom keys are wrapped for
-		"internal/sdomain":     {"internal/pkcs8"},                     // security domains of managed HSMs
-		"internal/pki":         {"internal/store"},
-		"internal/audit":       {},
-		"internal/record":      {"internal/seal", "internal/store"},
-		"internal/backup":      {}, // knows storage outside, and nothing of what it keeps
+		"internal/admission":        {},
+		"internal/challenge":        {}, // of public clients alone
+		"internal/fetch":            {},
+		"internal/identity":         {"internal/fetch", "internal/store"},
+		"internal/authz":            {},
+		"internal/hsm":              {"internal/keywrap", "internal/pkcs8"}, // and hsm/openssl with that tag
+		"internal/hsm/hsmtest":      {"internal/hsm", "internal/keywrap"},
+		"internal/keywrap":          {},
+		"internal/pkcs8":            {},
+		"internal/release":          {"internal/fetch", "internal/keywrap"}, // whom keys are wrapped for
+		"internal/sdomain":          {"internal/pkcs8"},                     // security domains of managed HSMs
+		"internal/pki":              {"internal/store"},
+		"internal/audit":            {},
+		"internal/record":           {"internal/seal", "internal/store"},
+		"internal/backup/localblob": {},
+		"internal/backup":           {}, // knows storage outside, and nothing of what it keeps
 
 		// For tests.
 		"internal/backup/backuptest": {"internal/backup"},
