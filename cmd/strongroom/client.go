@@ -33,6 +33,7 @@ type target struct {
 	reach
 	vaultName string
 	vaultURL  string
+	hsmName   string // a managed HSM in the place of the vault
 }
 
 func (t *target) register(cmd *cobra.Command) {
@@ -41,6 +42,14 @@ func (t *target) register(cmd *cobra.Command) {
 	f.StringVar(&t.vaultURL, "vault-url", "", "URL of any vault; credentials then come from the environment, as for every Azure SDK")
 	t.reach.register(cmd, 2*time.Minute)
 	cmd.MarkFlagsMutuallyExclusive("vault-name", "vault-url")
+}
+
+// registerHSM lets a managed HSM be named in the place of the vault.
+func (t *target) registerHSM(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&t.hsmName, "hsm-name", "", "name of a managed HSM of the server on this machine, instead of a vault")
+	for _, other := range []string{"id", "vault-name", "vault-url"} {
+		cmd.MarkFlagsMutuallyExclusive("hsm-name", other)
+	}
 }
 
 // A reach is how a server is reached, and as whom.
@@ -89,7 +98,10 @@ func (t *target) connect(ctx context.Context) (*connection, error) {
 		return nil, err
 	}
 	address := t.vaultURL
-	if address == "" {
+	switch {
+	case t.hsmName != "":
+		address = "https://" + withPort(t.hsmName+"."+status.HSMSuffix, status)
+	case address == "":
 		if t.vaultName, err = chosenVault(ctx, admin.NewClient(dir), t.vaultName); err != nil {
 			return nil, err
 		}
@@ -121,6 +133,9 @@ func (t *target) check() error {
 	}
 	if t.vaultName != "" && !vaultLabel.MatchString(t.vaultName) {
 		return usagef("--vault-name %q is not the name of a vault: 3 to 24 letters, digits and hyphens", t.vaultName)
+	}
+	if t.hsmName != "" && !vaultLabel.MatchString(t.hsmName) {
+		return usagef("--hsm-name %q is not the name of a managed HSM: 3 to 24 letters, digits and hyphens", t.hsmName)
 	}
 	return nil
 }

@@ -18,7 +18,7 @@ func newKeyCommand() *cobra.Command {
 		newKeyEncrypt(), newKeyDecrypt(), newKeySign(), newKeyVerify(), newKeyRotate(),
 		group("rotation-policy", "Say when a key is rotated by itself", newRotationPolicyShow(), newRotationPolicyUpdate()),
 		newKeyRandom(), newKeyPolicyTemplate(), newKeyBYOKWrap())
-	c.Long = reachText("key")
+	c.Long = reachText("key") + "\n\nWith --hsm-name they work on a managed HSM of the server on this machine."
 	return c
 }
 
@@ -27,7 +27,7 @@ type keys = *azkeys.Client
 
 func newKeyRef() *ref[keys] {
 	return &ref[keys]{kind: kind[keys]{
-		noun: "key", path: "keys", example: "signing",
+		noun: "key", path: "keys", inHSMs: true, example: "signing",
 		open: func(c *connection) (keys, error) {
 			return azkeys.NewClient(c.vaultURL, c.credential, &azkeys.ClientOptions{ClientOptions: c.options})
 		},

@@ -33,6 +33,7 @@ credentials that the environment offers to every Azure SDK. For a vault of this 
 type kind[C any] struct {
 	noun    string // as people say it
 	path    string // in URLs
+	inHSMs  bool   // managed HSMs keep them too
 	example string // a name in examples
 	open    func(*connection) (C, error)
 }
@@ -60,6 +61,9 @@ func (r *ref[C]) registerNamed(cmd *cobra.Command, versions bool) {
 	for _, other := range []string{"name", "vault-name", "vault-url"} {
 		cmd.MarkFlagsMutuallyExclusive("id", other)
 	}
+	if r.inHSMs {
+		r.registerHSM(cmd)
+	}
 }
 
 // registerVault adds the flags of commands about a whole vault.
@@ -68,6 +72,9 @@ func (r *ref[C]) registerVault(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&r.id, "id", "", "URL of the vault, as az takes it")
 	cmd.MarkFlagsMutuallyExclusive("id", "vault-name")
 	cmd.MarkFlagsMutuallyExclusive("id", "vault-url")
+	if r.inHSMs {
+		r.registerHSM(cmd)
+	}
 }
 
 // parse reads --id, which has the form https://<vault>/secrets/<name>[/<version>] or …/deletedsecrets/<name>.
