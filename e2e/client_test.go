@@ -37,19 +37,19 @@ type suite struct {
 	program  []string
 }
 
-// suites are the programs of a kind, such as "secrets" or "keys": one for each official client that we run. Python has two, and
+// suites are the programs of a kind, such as "Secrets" or "Keys": one for each official client that we run. Python has two, and
 // Java none for releases.
 func suites(t *testing.T, kind string) []suite {
 	t.Helper()
-	title := strings.ToUpper(kind[:1]) + kind[1:]
+	file := strings.ToLower(kind)
 	all := []suite{
-		{"go", "go", goClient("Test" + title)},
-		{"python", "python", pythonClient(t, "test_"+kind+".py")},
-		{"python-async", "python", pythonClient(t, "test_"+kind+"_async.py")},
-		{"node", "node", nodeClient(kind + ".test.js")},
+		{"go", "go", goClient("Test" + kind)},
+		{"python", "python", pythonClient(t, "test_"+file+".py")},
+		{"python-async", "python", pythonClient(t, "test_"+file+"_async.py")},
+		{"node", "node", nodeClient(file + ".test.js")},
 	}
-	if _, err := os.Stat(filepath.Join("clients/java", title+".java")); err == nil {
-		all = append(all, suite{"java", "java", javaClient(t, title)})
+	if _, err := os.Stat(filepath.Join("clients/java", kind+".java")); err == nil {
+		all = append(all, suite{"java", "java", javaClient(t, kind)})
 	}
 	return all
 }
@@ -134,7 +134,7 @@ func shellWords(words []string) string {
 }
 
 // stranger is an application that no vault knows.
-type stranger struct{ clientID, secret string }
+type stranger struct{ clientID, objectID, secret string }
 
 // runSuites lets the official clients go through the operations of a kind, each with two vaults of its own and with set in
 // its environment. What clients do locally shows nothing about the server, so each operation has to be in the audit
@@ -173,7 +173,7 @@ func runSuites(t *testing.T, s *server, kind string, set map[string]string, oper
 func TestSecrets(t *testing.T) {
 	t.Parallel()
 	s := start(t, []string{"--data", filepath.Join(t.TempDir(), "data")}, "dev")
-	runSuites(t, s, "secrets", nil,
+	runSuites(t, s, "Secrets", nil,
 		"SecretSet", "SecretGet", "SecretUpdate", "SecretList", "SecretListVersions", "SecretBackup", "SecretRestore",
 		"SecretDelete", "SecretGetDeleted", "SecretListDeleted", "SecretRecover", "SecretPurge",
 	)

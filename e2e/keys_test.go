@@ -10,7 +10,7 @@ import (
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	s := start(t, []string{"--data", filepath.Join(t.TempDir(), "data")}, "dev", "--listen", "127.0.0.1:0")
-	runSuites(t, s, "keys", nil,
+	runSuites(t, s, "Keys", nil,
 		"KeyCreate", "KeyImport", "KeyGet", "KeyUpdate", "KeyList", "KeyListVersions",
 		"KeyEncrypt", "KeyDecrypt", "KeyWrap", "KeyUnwrap", "KeySign", "KeyVerify",
 		"KeyRotate", "KeyRotationPolicyGet", "KeyRotationPolicySet", "KeyBackup", "KeyRestore",

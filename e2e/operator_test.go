@@ -23,13 +23,14 @@ func (s *server) createStranger(t *testing.T) stranger {
 	t.Helper()
 	var app struct {
 		ClientID string `json:"appId"`
+		ObjectID string `json:"objectId"`
 	}
 	s.decode(t, &app, "app", "create", "--display-name", "stranger")
 	var credential struct {
 		Secret string `json:"secretText"`
 	}
 	s.decode(t, &credential, "app", "credential", "add", "--id", app.ClientID, "--type", "secret")
-	return stranger{clientID: app.ClientID, secret: credential.Secret}
+	return stranger{clientID: app.ClientID, objectID: app.ObjectID, secret: credential.Secret}
 }
 
 // decode runs a command and decodes what it prints.

@@ -31,7 +31,7 @@ func TestRelease(t *testing.T) {
 		"E2E_ATTESTATION":            s.issuer.attestation(t, &target.PublicKey, "false"),
 		"E2E_DEBUGGABLE_ATTESTATION": s.issuer.attestation(t, &target.PublicKey, "true"),
 	}
-	runSuites(t, s.server, "release", set, "KeyRelease")
+	runSuites(t, s.server, "Release", set, "KeyRelease")
 }
 
 // trustAuthority lets the issuer say to whom keys may be released.

@@ -3,7 +3,6 @@ token requests). They go through the same tests behind a face that waits for eac
 """
 
 import asyncio
-import inspect
 import unittest
 
 import test_keys
@@ -13,62 +12,7 @@ from azure.keyvault.keys.crypto import EncryptionAlgorithm, SignatureAlgorithm
 from azure.keyvault.keys.crypto.aio import CryptographyClient
 
 from test_keys import PLAINTEXT, VAULT, digest
-
-
-class Waiting:
-    """An asynchronous object whose methods wait for the answer."""
-
-    def __init__(self, inner, runner):
-        self.inner, self.runner = inner, runner
-
-    def __getattr__(self, name):
-        found = getattr(self.inner, name)
-        if not callable(found):
-            return found
-        return lambda *args, **kwargs: self.wait(found(*args, **kwargs))
-
-    def wait(self, answer):
-        if inspect.isawaitable(answer):
-
-            async def wait():
-                return await answer
-
-            answer = self.runner.run(wait())
-        if isinstance(answer, (KeyClient, CryptographyClient)) or hasattr(answer, "__aiter__"):
-            return Waiting(answer, self.runner)
-        return answer
-
-    def __enter__(self):
-        self.wait(self.inner.__aenter__())
-        return self
-
-    def __exit__(self, *error):
-        self.wait(self.inner.__aexit__(*error))
-
-    def __iter__(self):
-        return Waiting(self.inner.__aiter__(), self.runner)
-
-    def __next__(self):
-        try:
-            return self.wait(self.inner.__anext__())
-        except StopAsyncIteration:
-            raise StopIteration from None
-
-    def begin_delete_key(self, name):
-        return Done(self.delete_key(name))
-
-    def begin_recover_deleted_key(self, name):
-        return Done(self.recover_deleted_key(name))
-
-
-class Done:
-    """These clients have no pollers: the methods return when everything is done."""
-
-    def __init__(self, result):
-        self.result = lambda: result
-
-    def wait(self):
-        pass
+from waiting import Waiting
 
 
 class Asynchronous:
