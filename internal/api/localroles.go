@@ -220,7 +220,7 @@ func requiredObject(o wire.Object, name string) (wire.Object, error) {
 }
 
 func readLocalDefinition(o wire.Object) (d authz.RoleDefinition, err error) {
-	if d.Name, err = o.Required("roleName"); err != nil {
+	if d.Name, err = o.TextOrNone("roleName"); err != nil {
 		return d, err
 	}
 	if d.Description, err = o.TextOrNone("description"); err != nil {

@@ -117,7 +117,8 @@ func (s Scope) LocalScope(action, key string) Scope {
 }
 
 // CheckLocalRole returns a custom role of a managed HSM as it is to be stored: its actions in their usual spelling and each once.
-// The error is an *InvalidError. What its assignable scopes are is for the caller to check.
+// A role without a name, or that allows nothing, is one too: Microsoft's clients make such. The error is an *InvalidError. What its
+// assignable scopes are is for the caller to check.
 func CheckLocalRole(d RoleDefinition) (RoleDefinition, error) {
 	fail := func(format string, args ...any) (RoleDefinition, error) {
 		return RoleDefinition{}, invalid("role definition", format, args...)
@@ -129,12 +130,10 @@ func CheckLocalRole(d RoleDefinition) (RoleDefinition, error) {
 	if len(scopes) > maxLocalScopes {
 		return fail("it has more than %d assignable scopes", maxLocalScopes)
 	}
-	d.AssignableScopes = []string{"/"} // the others are no scopes outside of the managed HSM
-	if _, err := d.compile(); err != nil {
+	if _, err := d.elsewhere().compile(); err != nil {
 		return RoleDefinition{}, err
 	}
 	d.AssignableScopes = scopes
-	allows := 0
 	sets := d.Permissions
 	d.Permissions = make([]PermissionSet, len(sets))
 	for i, set := range sets {
@@ -151,15 +150,23 @@ func CheckLocalRole(d RoleDefinition) (RoleDefinition, error) {
 		if d.Permissions[i].NotDataActions, err = knownActions(set.NotDataActions); err != nil {
 			return RoleDefinition{}, err
 		}
-		allows += len(set.DataActions)
-	}
-	if allows == 0 {
-		return fail("it has no data actions")
 	}
 	return d, nil
 }
 
 const maxLocalScopes = 50
+
+// elsewhere is the role with what it may lack in a managed HSM and not elsewhere, and without scopes that there are only there.
+func (d RoleDefinition) elsewhere() *RoleDefinition {
+	d.AssignableScopes = []string{"/"}
+	if d.Name == "" {
+		d.Name = "unnamed"
+	}
+	if len(d.Permissions) == 0 {
+		d.Permissions = []PermissionSet{{}}
+	}
+	return &d
+}
 
 func knownActions(list []string) ([]string, error) {
 	var out []string

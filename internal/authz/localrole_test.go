@@ -206,6 +206,22 @@ func TestCheckLocalRole(t *testing.T) {
 			t.Errorf("%s: %v", action, err)
 		}
 	}
+	for name, change := range map[string]func(*RoleDefinition){
+		"only not": func(d *RoleDefinition) {
+			d.Permissions[0].NotDataActions, d.Permissions[0].DataActions = d.Permissions[0].DataActions, nil
+		},
+		"no actions":     func(d *RoleDefinition) { d.Permissions[0].DataActions = nil },
+		"no permissions": func(d *RoleDefinition) { d.Permissions = nil },
+		"no name":        func(d *RoleDefinition) { d.Name = "" },
+	} {
+		got, err := CheckLocalRole(role(change))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if name != "no name" && LocalRoleAllows(got, hsmActions+"keys/sign/action") {
+			t.Errorf("%s: the role allows to sign", name)
+		}
+	}
 	for name, tt := range map[string]struct {
 		change func(*RoleDefinition)
 		want   string
@@ -218,9 +234,7 @@ func TestCheckLocalRole(t *testing.T) {
 		"actions":        {func(d *RoleDefinition) { d.Permissions[0].Actions = []string{"*"} }, "neither actions"},
 		"not actions":    {func(d *RoleDefinition) { d.Permissions[0].NotActions = []string{"*"} }, "neither actions"},
 		"condition":      {func(d *RoleDefinition) { d.Permissions[0].Condition = "x" }, "condition"},
-		"nothing":        {func(d *RoleDefinition) { d.Permissions[0].DataActions = nil }, "no data actions"},
-		"no permissions": {func(d *RoleDefinition) { d.Permissions = nil }, "sets of permissions"},
-		"no name":        {func(d *RoleDefinition) { d.Name = " " }, "name"},
+		"blank name":     {func(d *RoleDefinition) { d.Name = " " }, "name"},
 		"many scopes":    {func(d *RoleDefinition) { d.AssignableScopes = make([]string, maxLocalScopes+1) }, "assignable scopes"},
 	} {
 		if _, err := CheckLocalRole(role(tt.change)); err == nil || !strings.Contains(err.Error(), tt.want) {

@@ -231,7 +231,7 @@ func (h *hsmView) checkDefinition(def authz.RoleDefinition, old *RoleDefinition)
 		if !d.BuiltIn {
 			custom++
 		}
-		if d != old && strings.EqualFold(strings.TrimSpace(d.Name), strings.TrimSpace(def.Name)) {
+		if d != old && def.Name != "" && strings.EqualFold(strings.TrimSpace(d.Name), strings.TrimSpace(def.Name)) {
 			return sameName(def.Name)
 		}
 	}
