@@ -69,7 +69,7 @@ func TestHSM(t *testing.T) {
 	t.Run("NoRoles", func(t *testing.T) {
 		c := must(azkeys.NewClient(vault, newCredential(t), nil))(t)
 		_, err := c.CreateKey(t.Context(), "never", azkeys.CreateKeyParameters{Kty: ptr(azkeys.KeyTypeECHSM)}, nil)
-		refused(t, err, http.StatusForbidden, "Forbidden", "")
+		refused(t, err, http.StatusForbidden, "AccessDenied", "")
 	})
 	h := openHSM(t, vault, other)
 	for name, test := range map[string]func(*testing.T){
@@ -301,7 +301,7 @@ func (h *hsm) rolesRefused(t *testing.T) {
 	}, nil)
 	refused(t, err, http.StatusBadRequest, "RoleAssignmentExists", "")
 	_, err = must(rbac.NewClient(h.vault, h.stranger(t), nil))(t).NewListRoleAssignmentsPager(rbac.RoleScopeGlobal, nil).NextPage(ctx)
-	refused(t, err, http.StatusForbidden, "Forbidden", "")
+	refused(t, err, http.StatusForbidden, "AccessDenied", "")
 }
 
 func (h *hsm) stranger(t *testing.T) azcore.TokenCredential {
@@ -321,16 +321,16 @@ func (h *hsm) scopes(t *testing.T) {
 		_, err := theirs.Sign(ctx, name, "", azkeys.SignParameters{Algorithm: ptr(azkeys.SignatureAlgorithmES256), Value: h.digest}, nil)
 		return err
 	}
-	refused(t, sign("for-stranger"), http.StatusForbidden, "Forbidden", "")
+	refused(t, sign("for-stranger"), http.StatusForbidden, "AccessDenied", "")
 	access := must(administration.NewAccessControlClient(h.vault, h.credential, nil))(t)
 	scope := administration.KeyScope("for-stranger")
 	assigned := must(access.CreateRoleAssignment(ctx, scope, cryptoUser, strangers, nil))(t)
 	if err := sign("for-stranger"); err != nil {
 		t.Errorf("with the role: %v", err)
 	}
-	refused(t, sign("not-for-stranger"), http.StatusForbidden, "Forbidden", "")
+	refused(t, sign("not-for-stranger"), http.StatusForbidden, "AccessDenied", "")
 	must(access.DeleteRoleAssignment(ctx, scope, assigned.Name, nil))(t)
-	refused(t, sign("for-stranger"), http.StatusForbidden, "Forbidden", "")
+	refused(t, sign("for-stranger"), http.StatusForbidden, "AccessDenied", "")
 }
 
 func (h *hsm) rolesByPackage(t *testing.T) {

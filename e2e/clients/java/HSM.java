@@ -121,11 +121,15 @@ final class HSM {
         Suite.equal(name, made.getName());
         Suite.equal(DEFINITIONS + name, made.getId());
         KeyVaultRoleDefinition read = ACCESS.getRoleDefinition(KeyVaultRoleScope.GLOBAL, name);
-        Suite.equal("Reader by Java", read.getRoleName());
+        Suite.equal(name, read.getRoleName()); // the client sends the GUID as the role's name too
         Suite.equal(List.of(KeyVaultDataAction.READ_HSM_KEY), read.getPermissions().get(0).getDataActions());
         ACCESS.deleteRoleDefinition(KeyVaultRoleScope.GLOBAL, name);
         ACCESS.deleteRoleDefinition(KeyVaultRoleScope.GLOBAL, name); // the client passes over that it is gone
         Suite.refused(404, "RoleDefinitionNotFound", null, () -> ACCESS.getRoleDefinition(KeyVaultRoleScope.GLOBAL, name));
+
+        KeyVaultRoleDefinition empty = ACCESS.setRoleDefinition(KeyVaultRoleScope.GLOBAL);
+        Suite.equal(KeyVaultRoleType.CUSTOM_ROLE, empty.getRoleType());
+        ACCESS.deleteRoleDefinition(KeyVaultRoleScope.GLOBAL, empty.getName());
     }
 
     private static void assignments() throws Exception {
@@ -144,13 +148,13 @@ final class HSM {
         KeyVaultKey theirs = ec("theirs");
         KeyVaultKey mine = ec("mine");
         KeyClient stranger = new KeyClientBuilder().vaultUrl(URL).credential(stranger()).buildClient();
-        Suite.refused(403, "Forbidden", null, () -> stranger.getKey("theirs"));
+        Suite.refused(403, "AccessDenied", null, () -> stranger.getKey("theirs"));
         KeyVaultRoleScope scope = KeyVaultRoleScope.fromString("/keys/theirs");
         KeyVaultRoleAssignment made = ACCESS.createRoleAssignment(scope, DEFINITIONS + CRYPTO_USER, STRANGER);
         Suite.equal(theirs.getId(), stranger.getKey("theirs").getId());
-        Suite.refused(403, "Forbidden", null, () -> stranger.getKey(mine.getName()));
+        Suite.refused(403, "AccessDenied", null, () -> stranger.getKey(mine.getName()));
         ACCESS.deleteRoleAssignment(scope, made.getName());
-        Suite.refused(403, "Forbidden", null, () -> stranger.getKey("theirs"));
+        Suite.refused(403, "AccessDenied", null, () -> stranger.getKey("theirs"));
     }
 
     private static void settings() throws Exception {

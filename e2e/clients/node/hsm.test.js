@@ -119,5 +119,5 @@ test("a key's backup goes to the HSM with the same security domain", async () =>
 test("nobody else", async () => {
   const { AZURE_TENANT_ID, E2E_STRANGER_ID, E2E_STRANGER_SECRET } = process.env;
   const stranger = new KeyClient(hsm, new ClientSecretCredential(AZURE_TENANT_ID, E2E_STRANGER_ID, E2E_STRANGER_SECRET));
-  await refused(stranger.createEcKey("nobodys", { hsm: true }), 403, "Forbidden");
+  await refused(stranger.createEcKey("nobodys", { hsm: true }), 403, "AccessDenied");
 });
