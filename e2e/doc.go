@@ -6,6 +6,8 @@
 // the ports are those that a person would use, the metadata address 169.254.169.254 exists, and no client can reach
 // anything but what the tests started.
 //
+// Strongroom's own client packages run beside them, against the same server.
+//
 // Full backups are tested against Azurite, the emulator of Azure's storage, in the same way.
 //
 // `make tools` installs the pinned clients and Azurite; `make test` does that and runs everything.
