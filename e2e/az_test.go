@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
-	"strings"
 	"testing"
 )
 
@@ -55,6 +54,6 @@ func TestAz(t *testing.T) {
 func azClient(t *testing.T, group string) []string {
 	t.Helper()
 	program := pythonClient(t, "test_az.py")
-	program[0] = strings.Replace(program[0], ".tools/python/", ".tools/az/", 1)
+	program[0] = toolProgram(t, "az", "python")
 	return append(program, "-v", group)
 }

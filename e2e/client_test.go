@@ -60,11 +60,21 @@ func goClient(test string) []string {
 
 func pythonClient(t *testing.T, script string) []string {
 	t.Helper()
-	root, err := filepath.Abs("..")
+	path, err := filepath.Abs(filepath.Join("clients/python", script))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return []string{filepath.Join(root, ".tools/python/bin/python"), filepath.Join(root, "e2e/clients/python", script)}
+	return []string{toolProgram(t, "python", "python"), path}
+}
+
+// toolProgram is a program of what was installed as a tool.
+func toolProgram(t *testing.T, tool, name string) string {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join("../.tools", tool, "bin", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 func javaClient(t *testing.T, class string) []string {
@@ -115,10 +125,16 @@ func (r clientRun) output(t *testing.T) ([]byte, error) {
 		}
 	}
 	fmt.Fprintf(script, "exec %s\n", shellWords(r.program))
+	return shell(t, "", script.String())
+}
 
+// shell runs a script in a new shell in a folder.
+func shell(t *testing.T, dir, script string) ([]byte, error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "sh", "-c", script.String())
+	cmd := exec.CommandContext(ctx, "sh", "-c", script)
+	cmd.Dir = dir
 	cmd.Env = cleanEnvironment(t)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd.CombinedOutput()

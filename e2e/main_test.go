@@ -78,6 +78,9 @@ func prepare(dir string) error {
 	if err := goCommand("..", "test", "-c", "-tags", "azurite", "-o", filepath.Join(dir, backupProgram), "./internal/backup"); err != nil {
 		return err
 	}
+	if err := buildDocumented(dir); err != nil {
+		return err
+	}
 	if err := placeNodePrograms(filepath.Join(dir, nodeFolder)); err != nil {
 		return err
 	}
