@@ -21,7 +21,8 @@ import (
 
 func newSecurityDomainCommand() *cobra.Command {
 	c := group("security-domain", "Keep and bring back the security domain of a managed HSM, with the flags of az keyvault security-domain",
-		newDomainDownload(), newDomainCheck(), newDomainInitRecovery(), newDomainRestoreBlob(), newDomainUpload(), newDomainWait())
+		newDomainDownload(), newDomainCheck(), newDomainInitRecovery(), newDomainRestoreBlob(), newDomainUpload(), newDomainWait(),
+		newDomainRehearse())
 	c.Long = `Security-domain is about the keys under which all of a managed HSM is encrypted: whoever has lost them can restore no backup of it. A file
 with the security domain opens only with the private keys of several people.
 
