@@ -196,11 +196,18 @@ func (s *Service) Start(ctx context.Context, caller *identity.Caller, hsm string
 	if kind == FullRestore {
 		rec.Work.Content = record.NewID()
 	}
-	if err := s.announce(ctx, caller, v, op, rec.about()); err != nil {
+	err = s.db.View(ctx, func(r store.Reader) error { return s.checkStart(r, v, kind) }) // asked again when it counts
+	if err == nil {
+		err = s.announce(ctx, caller, v, op, rec.about())
+	}
+	if err != nil {
 		return Job{}, err
 	}
 	err = s.db.Update(ctx, func(tx store.Tx) error {
 		v, err := s.inUse(tx, caller, hsm, op)
+		if err == nil {
+			err = s.checkStart(tx, v, kind)
+		}
 		if err != nil {
 			return err
 		}
@@ -308,9 +315,9 @@ func (r *jobRecord) about() string {
 	return text
 }
 
-// enqueue stores a new job, which has the HSM for itself.
-func (s *Service) enqueue(tx store.Tx, v *resource.Vault, rec *jobRecord) error {
-	other, err := record.Get[runningRecord](tx, runningKey(v.ID))
+// checkStart refuses a job that the HSM cannot have now: it has one at a time.
+func (s *Service) checkStart(r store.Reader, v *resource.Vault, kind JobKind) error {
+	other, err := record.Get[runningRecord](r, runningKey(v.ID))
 	if err == nil {
 		return &keyvault.Error{Kind: keyvault.Conflict, Message: fmt.Sprintf("The managed HSM '%s' has a backup or restore under way, the job "+
 			"%s. Wait until it has ended.", v.Name, other.Job)}
@@ -318,22 +325,19 @@ func (s *Service) enqueue(tx store.Tx, v *resource.Vault, rec *jobRecord) error 
 	if !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	if rec.Kind == FullRestore {
-		if err := s.checkRecentBackup(tx, v); err != nil {
-			return err
-		}
-		err := errors.Join(
-			keyvault.StageContent(tx, rec.Work.Content, s.now().Add(stageTime)),
-			v.SetRestoring(tx, rec.ID),
-		)
-		if err != nil {
-			return err
-		}
+	if kind == FullRestore {
+		return s.checkRecentBackup(r, v)
 	}
-	return errors.Join(
-		record.Put(tx, jobKey(v.ID, rec.ID), rec),
-		record.Put(tx, runningKey(v.ID), runningRecord{record.Current(), rec.ID}),
-	)
+	return nil
+}
+
+// enqueue stores a new job. That of a full restore takes the HSM.
+func (s *Service) enqueue(tx store.Tx, v *resource.Vault, rec *jobRecord) error {
+	err := errors.Join(record.Put(tx, jobKey(v.ID, rec.ID), rec), record.Put(tx, runningKey(v.ID), runningRecord{record.Current(), rec.ID}))
+	if err == nil && rec.Kind == FullRestore {
+		err = errors.Join(keyvault.StageContent(tx, rec.Work.Content, s.now().Add(stageTime)), v.SetRestoring(tx, rec.ID))
+	}
+	return err
 }
 
 // checkRecentBackup demands that what a full restore replaces is not lost.

@@ -78,6 +78,7 @@ type Service struct {
 	storage    *backup.Storage
 	credential azcore.TokenCredential
 	woken      chan struct{} // tells Run to look for jobs
+	saveEvery  int           // after how many keys of a restore its progress is stored; those after it are written again if the server dies
 
 	making         chan struct{} // holds one while a transfer key is made
 	newTransferKey func(host string, now time.Time) (*sdomain.TransferKey, error)
@@ -94,6 +95,7 @@ func New(cfg Config) *Service {
 		storage:        cfg.Storage,
 		credential:     cfg.Credential,
 		woken:          make(chan struct{}, 1),
+		saveEvery:      50,
 		making:         make(chan struct{}, 1),
 		newTransferKey: sdomain.NewTransferKey,
 	}

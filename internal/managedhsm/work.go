@@ -230,9 +230,6 @@ type staging struct {
 	written int // keys since the progress was stored
 }
 
-// saveEvery is after how many keys the progress is stored. Those after it are written again if the server dies.
-const saveEvery = 50
-
 func (st *staging) add(ctx context.Context, r backup.Record) error {
 	name, isKey := strings.CutPrefix(r.Name, keyGroup)
 	if st.key != nil && (!isKey || name != st.key.Name) {
@@ -270,7 +267,7 @@ func (st *staging) flush(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if st.written++; st.written%saveEvery != 0 {
+	if st.written++; st.written%st.s.saveEvery != 0 {
 		return nil
 	}
 	return st.progress(ctx, keyGroup+k.Name, nil)
