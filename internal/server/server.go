@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -408,7 +409,21 @@ func (s *Server) correlated(next http.Handler) http.Handler {
 			}
 		}()
 		next.ServeHTTP(w, r.WithContext(ctx))
+		takeBody(w, r)
 	})
+}
+
+// takeBody reads what was left of a short body. Over HTTP/2 the library resets a stream whose body was not read to the end, and some
+// clients (curl 7.88) then throw the answer away; over HTTP/1.1 it does the same as this. A body that is long, or of no known length,
+// is left, and nobody holds his answer up for long by sending none.
+func takeBody(w http.ResponseWriter, r *http.Request) {
+	const short, patience = 64 << 10, time.Second
+	if r.ProtoMajor != 2 || r.ContentLength < 1 || r.ContentLength > short {
+		return
+	}
+	if http.NewResponseController(w).SetReadDeadline(time.Now().Add(patience)) == nil {
+		_, _ = io.Copy(io.Discard, r.Body)
+	}
 }
 
 // dispatch finds out by the host who answers.
