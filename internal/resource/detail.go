@@ -116,8 +116,8 @@ func (in *settings) detail() string {
 			parts = append(parts, fmt.Sprintf("network's address ranges: %d", len(n.IPRules)))
 		}
 	}
-	if in.administrators != nil {
-		parts = append(parts, administratorsDetail(in.administrators, nil))
+	if in.administrators != nil { // which only a new one takes
+		parts = append(parts, "if it is new, "+administratorsDetail(in.administrators, nil))
 	}
 	if in.AccessPolicies != nil {
 		parts = append(parts, policiesDetail(in.AccessPolicies))
