@@ -9,12 +9,14 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -23,10 +25,14 @@ import (
 // An azurite is a blob storage of one account, over HTTPS with a certificate of its own.
 type azurite struct {
 	url     string // of the account
+	host    string // of the account, with port, as in Azure; the name is published
 	account string
 	key     string
 	ca      string // file with the certificate
 }
+
+// storageDomain has the accounts of the storage below it.
+const storageDomain = ".blob.storage.test"
 
 // startAzurite starts the storage and ends it with the test.
 func startAzurite(t *testing.T) azurite {
@@ -62,7 +68,9 @@ func startAzurite(t *testing.T) azurite {
 		}
 		cmd.Wait() // says that it was killed
 	})
-	a.url = awaitAzurite(t, bufio.NewScanner(stdout), output) + "/" + a.account
+	address := awaitAzurite(t, bufio.NewScanner(stdout), output)
+	a.url, a.host = address+"/"+a.account, a.account+storageDomain+address[strings.LastIndex(address, ":"):]
+	addHosts(t, fmt.Appendf(nil, "127.0.0.1 %s%s\n", a.account, storageDomain))
 	return a
 }
 
@@ -92,7 +100,7 @@ func awaitAzurite(t *testing.T, lines *bufio.Scanner, output *log) string {
 	return ""
 }
 
-// writeCertificate writes a certificate for the loopback address, signed by itself, and its key.
+// writeCertificate writes a certificate for the storage on the loopback address, signed by itself, and its key.
 func writeCertificate(t *testing.T, certificateFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -101,7 +109,7 @@ func writeCertificate(t *testing.T, certificateFile, keyFile string) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"*" + storageDomain}, IsCA: true, BasicConstraintsValid: true,
 	}
 	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {

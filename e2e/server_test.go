@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +23,9 @@ type server struct {
 	place  []string // the flags that name its installation to other commands
 	status status
 	log    *log
+
+	// private is what may be nowhere in what the server leaves, beside what is known anyway: set before the clients run.
+	private map[string]string
 }
 
 // status is what `strongroom status` prints, as far as it is needed here.
@@ -57,7 +61,7 @@ func program(name string) string { return filepath.Join(os.Getenv(insideVar), na
 // start starts the server and stops it when the test and its subtests have ended. It has to stop cleanly.
 func start(t *testing.T, place []string, args ...string) *server {
 	t.Helper()
-	s := &server{place: place, log: new(log)}
+	s := &server{place: place, log: new(log), private: make(map[string]string)}
 	cmd := exec.Command(program(strongroomProgram), append(args, place...)...)
 	cmd.Stdout, cmd.Stderr = s.log, s.log
 	cmd.Env = cleanEnvironment(t)
@@ -136,6 +140,7 @@ func (s *server) inspect(t *testing.T) {
 		"an imported key": importedKey, "an imported key in base64": base64.RawURLEncoding.EncodeToString([]byte(importedKey)),
 		"a plaintext": plaintext, "a plaintext in base64": base64.RawURLEncoding.EncodeToString([]byte(plaintext)),
 	}
+	maps.Copy(secrets, s.private)
 	for _, file := range []string{"administrator.json", "managed-identity.json"} {
 		secrets["the secret in "+file] = s.credentials(t, file).Secret
 	}
