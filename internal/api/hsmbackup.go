@@ -14,7 +14,7 @@ import (
 const maxStorage = 64 << 10
 
 // askAgain is after how many seconds a client should ask for a job that has not ended.
-const askAgain = "2"
+const askAgain = "1"
 
 func backupRoutes() []route {
 	starts := func(kind managedhsm.JobKind, method, pattern string, handle handler) route {
