@@ -19,6 +19,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/strongroom/strongroom/internal/backup/backuptest"
 	"github.com/strongroom/strongroom/securitydomain"
 )
 
@@ -48,6 +49,7 @@ func TestScripts(t *testing.T) {
 			"mode":        mode,
 			"member":      member,
 			"owner":       owner,
+			"storage":     func(ts *testscript.TestScript, _ bool, _ []string) { storage(t, ts) },
 		},
 	})
 }
@@ -119,6 +121,16 @@ func owner(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".key"), pem.EncodeToMemory(block), 0o600))
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".cer"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+}
+
+// storage starts a storage for backups: STORAGE is the address of a container, sas.txt holds what opens it, and storage.yaml is what
+// a server's configuration says of it.
+func storage(t *testing.T, ts *testscript.TestScript) {
+	f := backuptest.New(t)
+	ts.Setenv("STORAGE", f.Address())
+	ts.Check(os.WriteFile(ts.MkAbs("sas.txt"), []byte(backuptest.SAS+"\n"), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs("storage-ca.pem"), f.Authority(), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs("storage.yaml"), []byte("backup:\n  hosts: [\""+f.Listener.Addr().String()+"\"]\n  ca: storage-ca.pem\n"), 0o600))
 }
 
 // member FILE PATH WANT compares a member of a JSON file (or stdout), as JSON text. PATH is "a.b"; a number is an index.
