@@ -46,7 +46,7 @@ func allowedImports() map[string][]string {
 
 		// Who asks: each speaks one wire. wire tells errors of the store from others; api audits what never reaches keyvault.
 		"internal/api": {
-			"internal/admission", "internal/audit", "internal/authz", "internal/identity", "internal/keyvault", "internal/managedhsm",
+			"internal/admission", "internal/audit", "internal/identity", "internal/keyvault", "internal/managedhsm",
 			"internal/resource", "internal/sdomain", "internal/wire",
 		},
 		"internal/arm": {
@@ -54,7 +54,7 @@ func allowedImports() map[string][]string {
 			"internal/wire",
 		},
 		"internal/sts":           {"internal/identity"},
-		"internal/wire":          {"internal/audit", "internal/identity", "internal/store"},
+		"internal/wire":          {"internal/audit", "internal/authz", "internal/identity", "internal/store"},
 		"internal/wire/wiretest": {},
 		"internal/jobs":          {},
 

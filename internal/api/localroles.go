@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/strongroom/strongroom/internal/authz"
 	"github.com/strongroom/strongroom/internal/keyvault"
 	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/wire"
@@ -203,7 +202,7 @@ func putLocalDefinition(q *request) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	def, err := readLocalDefinition(properties)
+	def, err := properties.RoleDefinition()
 	if err != nil {
 		return response{}, err
 	}
@@ -217,44 +216,6 @@ func requiredObject(o wire.Object, name string) (wire.Object, error) {
 		err = o.Missing(name)
 	}
 	return inner, err
-}
-
-func readLocalDefinition(o wire.Object) (d authz.RoleDefinition, err error) {
-	if d.Name, err = o.TextOrNone("roleName"); err != nil {
-		return d, err
-	}
-	if d.Description, err = o.TextOrNone("description"); err != nil {
-		return d, err
-	}
-	kind, err := o.TextOrNone("type")
-	if err != nil {
-		return d, err
-	}
-	if kind != "" && !strings.EqualFold(kind, "CustomRole") {
-		return d, o.WrongType("type", "CustomRole")
-	}
-	if d.AssignableScopes, err = o.Strings("assignableScopes"); err != nil {
-		return d, err
-	}
-	sets, err := o.Objects("permissions")
-	if err != nil {
-		return d, err
-	}
-	for _, s := range sets {
-		var p authz.PermissionSet
-		for _, m := range []struct {
-			name string
-			list *[]string
-		}{
-			{"actions", &p.Actions}, {"notActions", &p.NotActions}, {"dataActions", &p.DataActions}, {"notDataActions", &p.NotDataActions},
-		} {
-			if *m.list, err = s.Strings(m.name); err != nil {
-				return d, err
-			}
-		}
-		d.Permissions = append(d.Permissions, p)
-	}
-	return d, nil
 }
 
 func deleteLocalDefinition(q *request) (response, error) {

@@ -391,7 +391,7 @@ func FuzzBodies(f *testing.F) {
 		}
 		_, _ = readPatchVault(body, properties)
 		_, _ = readPutHSM(body, properties)
-		_, _ = readRoleDefinition(properties)
+		_, _ = properties.RoleDefinition()
 		_, _ = readCreateKey(body, properties)
 	})
 }

@@ -176,7 +176,10 @@ func putRoleDefinition(q *request) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	def, err := readRoleDefinition(properties)
+	def, err := properties.RoleDefinition()
+	if err == nil && def.Name == "" {
+		err = properties.Missing("roleName")
+	}
 	if err != nil {
 		return response{}, err
 	}
@@ -185,50 +188,6 @@ func putRoleDefinition(q *request) (response, error) {
 		return response{}, err
 	}
 	return reply(http.StatusCreated, q.roleDefinition(d)) // also for one that is changed
-}
-
-func readRoleDefinition(o wire.Object) (d authz.RoleDefinition, err error) {
-	if d.Name, err = o.Required("roleName"); err != nil {
-		return d, err
-	}
-	if d.Description, err = o.TextOrNone("description"); err != nil {
-		return d, err
-	}
-	kind, err := o.TextOrNone("type")
-	if err != nil {
-		return d, err
-	}
-	if kind != "" && !equalFold(kind, "CustomRole") {
-		return d, o.WrongType("type", "CustomRole")
-	}
-	if d.AssignableScopes, err = o.Strings("assignableScopes"); err != nil {
-		return d, err
-	}
-	sets, err := o.Objects("permissions")
-	if err != nil {
-		return d, err
-	}
-	for _, s := range sets {
-		var p authz.PermissionSet
-		for _, m := range []struct {
-			name string
-			list *[]string
-		}{
-			{"actions", &p.Actions}, {"notActions", &p.NotActions}, {"dataActions", &p.DataActions}, {"notDataActions", &p.NotDataActions},
-		} {
-			if *m.list, err = s.Strings(m.name); err != nil {
-				return d, err
-			}
-		}
-		if p.Condition, err = s.TextOrNone("condition"); err != nil {
-			return d, err
-		}
-		if p.ConditionVersion, err = s.TextOrNone("conditionVersion"); err != nil {
-			return d, err
-		}
-		d.Permissions = append(d.Permissions, p)
-	}
-	return d, nil
 }
 
 func deleteRoleDefinition(q *request) (response, error) {
