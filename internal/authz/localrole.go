@@ -130,6 +130,9 @@ func CheckLocalRole(d RoleDefinition) (RoleDefinition, error) {
 	if len(scopes) > maxLocalScopes {
 		return fail("it has more than %d assignable scopes", maxLocalScopes)
 	}
+	if slices.ContainsFunc(d.Permissions, func(p PermissionSet) bool { return p.Condition != "" }) {
+		return fail("a role of a managed HSM has no condition")
+	}
 	if _, err := d.elsewhere().compile(); err != nil {
 		return RoleDefinition{}, err
 	}
@@ -139,9 +142,6 @@ func CheckLocalRole(d RoleDefinition) (RoleDefinition, error) {
 	for i, set := range sets {
 		if len(set.Actions)+len(set.NotActions) > 0 {
 			return fail("a role of a managed HSM has data actions, and neither actions nor notActions")
-		}
-		if set.Condition != "" {
-			return fail("a role of a managed HSM has no condition")
 		}
 		var err error
 		if d.Permissions[i].DataActions, err = knownActions(set.DataActions); err != nil {
