@@ -24,7 +24,8 @@ func CheckRecord(key string, value []byte) (ok bool, err error) {
 	return true, err
 }
 
-// CheckReferences reports what does not fit together: a transfer key of no HSM that waits for a domain. An HSM without its domain is
+// CheckReferences reports what does not fit together: a transfer key of no HSM that waits for a domain, an HSM that waits for a job
+// that does not run. An HSM without its domain is
 // reported by package resource.
 func (s *Service) CheckReferences(ctx context.Context, report func(key, problem string)) error {
 	var keys []string // read first: an HSM is there before its key, and the key goes before the HSM
@@ -43,6 +44,9 @@ func (s *Service) CheckReferences(ctx context.Context, report func(key, problem 
 	}
 	vaults, err := s.resources.AllVaults(ctx)
 	if err != nil {
+		return err
+	}
+	if err := s.checkJobs(ctx, vaults, report); err != nil {
 		return err
 	}
 	waiting := make(map[string]bool) // by the transfer key's place
@@ -67,4 +71,56 @@ func (s *Service) CheckReferences(ctx context.Context, report func(key, problem 
 		}
 		return nil
 	})
+}
+
+// checkJobs reports HSMs whose job nobody will do.
+func (s *Service) checkJobs(ctx context.Context, vaults []*resource.Vault, report func(key, problem string)) error {
+	return s.db.View(ctx, func(r store.Reader) error {
+		for _, known := range vaults {
+			if known.Tier != resource.ManagedHSM {
+				continue
+			}
+			v, err := s.resources.LoadAnyHSM(r, known.Name) // as it is in this snapshot
+			if errors.Is(err, resource.ErrVaultNotFound) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if err := s.checkJob(r, v, report); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (s *Service) checkJob(r store.Reader, v *resource.Vault, report func(key, problem string)) error {
+	at := runningKey(v.ID)
+	running, err := record.Get[runningRecord](r, at)
+	var spoiled *seal.RecordError
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		if v.Restoring != "" {
+			report(at, "is missing: the managed HSM "+v.Name+" waits for a restore that nobody does")
+		}
+		return nil
+	case errors.As(err, &spoiled):
+		return nil // CheckRecord reports it
+	case err != nil:
+		return err
+	}
+	rec, err := record.Get[jobRecord](r, jobKey(v.ID, running.Job))
+	switch {
+	case errors.Is(err, store.ErrNotFound) || err == nil && rec.Work == nil:
+		report(at, "names a job that is not there, or has ended: the managed HSM "+v.Name+" waits for it")
+	case err == nil && v.Restoring != "" && v.Restoring != rec.ID:
+		report(at, "names another job than the one that restores the managed HSM "+v.Name)
+	case errors.As(err, &spoiled):
+		return nil
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
 }

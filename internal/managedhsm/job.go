@@ -270,7 +270,7 @@ func (s *Service) checkWork(rec *jobRecord) error {
 	case rec.Kind == KeyRestore && keyvault.CheckKeyName(w.Key) != nil:
 		return keyvault.CheckKeyName(w.Key)
 	case w.Container == "" && rec.Kind.checks():
-		w.SAS = "" // whether a job could start at all
+		w.SAS, w.Folder = "", "" // whether a job could start at all
 		return nil
 	case w.Container == "":
 		return bad("The address of the storage container (storageResourceUri) is missing.")

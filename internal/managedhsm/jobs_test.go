@@ -239,6 +239,13 @@ func (b *jobBench) wantContent(t testing.TB, name string, want map[string]any) {
 	}
 }
 
+// wantSound wants nothing to report.
+func (b *jobBench) wantSound(t testing.TB) {
+	t.Helper()
+	report := func(key, problem string) { t.Errorf("%s %s", key, problem) }
+	must(t, errors.Join(b.keys.CheckReferences(t.Context(), report), b.CheckReferences(t.Context(), report)))
+}
+
 // collect has what is nobody's removed.
 func (b *jobBench) collect(t testing.TB) {
 	t.Helper()
@@ -297,7 +304,7 @@ func TestJobs(t *testing.T) {
 	must(t, err)
 	b.wantNoSAS(t)
 	b.collect(t)
-	must(t, b.keys.CheckReferences(t.Context(), func(key, problem string) { t.Errorf("%s %s", key, problem) }))
+	b.wantSound(t)
 	for key, value := range b.dump(t) {
 		if known, err := CheckRecord(key, []byte(value)); known && err != nil {
 			t.Errorf("%s: %v", key, err)
@@ -559,7 +566,7 @@ func killEverywhere(t *testing.T, kind JobKind, where string, after bool) {
 				t.Errorf("%d places only", n)
 			}
 			b.collect(t)
-			must(t, b.keys.CheckReferences(t.Context(), func(key, problem string) { t.Errorf("%s %s", key, problem) }))
+			b.wantSound(t)
 			return
 		}
 	}
@@ -801,7 +808,7 @@ func TestHistories(t *testing.T) {
 				b.pass(time.Duration(rng.IntN(1000)) * time.Second)
 			}
 			b.collect(t)
-			must(t, b.keys.CheckReferences(t.Context(), func(key, problem string) { t.Errorf("%s %s", key, problem) }))
+			b.wantSound(t)
 		})
 	}
 }
@@ -853,4 +860,50 @@ func TestSASIsNotPrinted(t *testing.T) {
 			t.Errorf("%T shows the token: %s", v, text)
 		}
 	}
+}
+
+// TestStuckHSM: an HSM that waits for a job that nobody does is reported.
+func TestStuckHSM(t *testing.T) {
+	t.Parallel()
+	b := newJobBench(t)
+	b.wantSound(t)
+	b.backedUp(t, "hsm")
+	b.start(t, "hsm", FullBackup, b.params(""))
+	b.wantSound(t)
+	b.restoring(t, "hsm") // by another job
+	b.restoring(t, "twin")
+	j := b.start(t, "alien", FullBackup, b.params(""))
+	must(t, b.db.Update(t.Context(), func(tx store.Tx) error { return tx.Delete(jobKey(b.vault(t, "alien").ID, j.ID)) }))
+	found := make(map[string]string)
+	must(t, b.CheckReferences(t.Context(), func(key, problem string) { found[key] = problem }))
+	for name, text := range map[string]string{"hsm": "names another job", "twin": "is missing", "alien": "names a job that is not there"} {
+		if problem := found[runningKey(b.vault(t, name).ID)]; !strings.HasPrefix(problem, text) {
+			t.Errorf("of %s is reported %q", name, problem)
+		}
+	}
+	if len(found) != 3 {
+		t.Errorf("reported is %v", found)
+	}
+}
+
+// TestAboutChecks: a check without a container keeps nothing of what else was sent.
+func TestAboutChecks(t *testing.T) {
+	t.Parallel()
+	b := newJobBench(t)
+	b.do(t, "hsm", PreRestore, StartParams{SAS: backuptest.SAS, Folder: b.storage.Address() + "/mhsm-x" + backuptest.SAS})
+	b.do(t, "hsm", PreRestore, StartParams{Container: b.storage.Address(), SAS: backuptest.SAS})
+	b.wantNoSAS(t)
+	for name, p := range map[string]StartParams{
+		"folder of another container": {Container: b.storage.Address(), SAS: backuptest.SAS, Folder: "https://storage.example/c/mhsm-x" + backuptest.SAS},
+		"token in the address":        {Container: b.storage.Address() + backuptest.SAS, SAS: backuptest.SAS, Folder: "mhsm-x"},
+		"long token":                  {Container: b.storage.Address(), SAS: SAS(strings.Repeat("x", maxSAS+1)), Folder: "mhsm-x"},
+		"long address":                {Container: b.storage.Address() + strings.Repeat("x", maxAddress), SAS: backuptest.SAS, Folder: "mhsm-x"},
+		"long folder":                 {Container: b.storage.Address(), SAS: backuptest.SAS, Folder: strings.Repeat("x", maxAddress+1)},
+	} {
+		_, err := b.Start(t.Context(), admin, "hsm", PreRestore, p)
+		if !isKind(err, keyvault.BadParameter) || backuptest.Shows(err.Error()) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	b.wantNoSAS(t)
 }

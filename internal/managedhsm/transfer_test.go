@@ -133,7 +133,7 @@ func TestCheckReferences(t *testing.T) {
 	for state, enter := range states {
 		b := newBench(t)
 		enter(t, b)
-		if got := found(b); got != nil {
+		if got := found(b); got != nil && state != "restoring" { // by no job: see TestStuckHSM
 			t.Errorf("%s: %q", state, got)
 		}
 	}
