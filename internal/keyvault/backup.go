@@ -231,7 +231,7 @@ func (s *Service) openBackup(domain *sdomain.DomainKeys, kind ObjectKind, blob [
 		slices.ContainsFunc(b.Versions, wrong) {
 		return nil, badParameter("The backup is incomplete.")
 	}
-	return b, nil
+	return b, b.Rotation.check()
 }
 
 func (s *Service) openVaultBackup(kind ObjectKind, blob []byte) ([]byte, error) {

@@ -140,6 +140,9 @@ func (s *Service) decode(ctx context.Context, v *resource.Vault, k *KeyContent) 
 	if o == nil || !current || strings.ToLower(o.Name) != k.Name || checkName(o.Name) != nil {
 		return nil, nil, spoiled("it is incomplete")
 	}
+	if err := o.Rotation.check(); err != nil {
+		return nil, nil, err
+	}
 	o.Versions = len(versions)
 	err := s.db.View(ctx, func(r store.Reader) error {
 		domain, err := s.resources.Domain(r, v)

@@ -592,6 +592,54 @@ func TestHSMBackupsOfOthers(t *testing.T) {
 	}
 }
 
+// TestHSMBackupsMadeUp: who has a security domain can make up backups, and gets no policy in by them that nobody can set.
+func TestHSMBackupsMadeUp(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	domain := newDomain(t)
+	b.pool(t, "pool", domain)
+	b.pool(t, "twin", domain)
+	b.create(t, "pool", "k", CreateKeyParams{Type: "EC-HSM"})
+	plaintext, err := domain.OpenKeyBackup(string(b.backupOf(t, "pool", "k")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := record.Decode[objectBackup](plaintext)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := b.contents(t, b.hsmOf(t, "pool"))[0]
+	for after, refused := range map[string]bool{"P30D": false, "P0D": true, "x": true} {
+		rotation := &rotationRecord{Actions: []LifetimeAction{{Action: ActionRotate, AfterCreate: after}}}
+		made.Rotation = rotation
+		raw, err := json.Marshal(made)
+		if err != nil {
+			t.Fatal(err)
+		}
+		blob, err := domain.SealKeyBackup(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, one := b.openBackup(domain, KeyKind, []byte(blob))
+
+		o, err := record.Decode[objectRecord](content.Records[0].Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Rotation = rotation
+		if raw, err = json.Marshal(o); err != nil {
+			t.Fatal(err)
+		}
+		records := append([]ContentRecord{{contentKey, raw}}, content.Records[1:]...)
+		_, _, full := b.decode(t.Context(), b.hsmOf(t, "pool"), &KeyContent{content.Name, records})
+		for _, err := range []error{one, full} {
+			if !refused && err != nil || refused && (err == nil || !strings.Contains(err.Error(), "rotation policy")) {
+				t.Errorf("rotation after %s: %v", after, err)
+			}
+		}
+	}
+}
+
 // A counter counts what is read of a store.
 type counter struct {
 	store.DB

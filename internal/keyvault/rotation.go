@@ -64,6 +64,16 @@ func (r *rotationRecord) policy(v *resource.Vault, o *objectRecord) RotationPoli
 	return out
 }
 
+// check refuses what SetRotationPolicy would. A backup that was made in a managed HSM proves only that whoever made it has the security
+// domain, and a policy that is due at once would rotate without end.
+func (r *rotationRecord) check() error {
+	if r == nil {
+		return nil
+	}
+	p := RotationPolicy{ExpiryTime: r.ExpiryTime, Actions: r.Actions}
+	return p.normalize()
+}
+
 // action returns the action of that kind. A policy always has a notice.
 func (r *rotationRecord) action(kind string) (LifetimeAction, bool) {
 	actions := []LifetimeAction{defaultNotify}
