@@ -140,6 +140,9 @@ func (s *Service) decode(ctx context.Context, v *resource.Vault, k *KeyContent) 
 	if o == nil || !current || strings.ToLower(o.Name) != k.Name || checkName(o.Name) != nil {
 		return nil, nil, spoiled("it is incomplete")
 	}
+	if o.Managed || o.Deleted < 0 || o.PurgeAt < o.Deleted || o.PurgeAt > maxTime {
+		return nil, nil, spoiled("nobody could remove it") // not even time
+	}
 	if err := o.Rotation.check(); err != nil {
 		return nil, nil, err
 	}

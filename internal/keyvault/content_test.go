@@ -245,6 +245,24 @@ func TestContentIsOdd(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+	for _, odd := range []func(o *objectRecord){
+		func(o *objectRecord) { o.Managed = true },
+		func(o *objectRecord) { o.Deleted, o.PurgeAt = -2, -1 },
+		func(o *objectRecord) { o.Deleted, o.PurgeAt = 2, 1 },
+		func(o *objectRecord) { o.Deleted, o.PurgeAt = 1, maxTime+1 },
+	} {
+		o, err := record.Decode[objectRecord](saved.Records[0].Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		odd(o)
+		raw, err := json.Marshal(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = b.decode(t.Context(), v, &KeyContent{saved.Name, append([]ContentRecord{{contentKey, raw}}, saved.Records[1:]...)})
+		wantKind(t, err, BadParameter)
+	}
 }
 
 // nothingElse checks that all objects, versions and values in the store belong to what those managed HSMs have.
