@@ -17,12 +17,6 @@ import (
 	"time"
 )
 
-// The server of TestHSMBackup.
-const (
-	backupDomain = "backup.test"
-	backupListen = "127.0.0.1:8454"
-)
-
 // storageVersion is of the storage's wire.
 const storageVersion = "2021-12-02"
 
@@ -118,13 +112,20 @@ func backupSuites(t *testing.T) []suite {
 	}
 }
 
+// startWithStorage starts a storage, and a server that may put backups there.
+func startWithStorage(t *testing.T, domain, listen string) (*configuredServer, azurite) {
+	t.Helper()
+	storage := startAzurite(t)
+	port := storage.host[strings.LastIndex(storage.host, ":"):]
+	return startConfigured(t, domain, func(config string, _ *issuer) string {
+		return config + fmt.Sprintf("\nbackup:\n  hosts: [%q]\n  ca: %s\n", "*"+storageDomain+port, storage.ca)
+	}, "--listen", listen), storage
+}
+
 // TestHSMBackup: managed HSMs are backed up, restored as a whole and key by key, with Azurite as the storage, over HTTPS.
 func TestHSMBackup(t *testing.T) {
 	t.Parallel()
-	storage := startAzurite(t)
-	s := startConfigured(t, backupDomain, func(config string, _ *issuer) string {
-		return config + fmt.Sprintf("\nbackup:\n  hosts: [%q]\n  ca: %s\n", "*"+storageDomain+":"+storage.host[strings.LastIndex(storage.host, ":")+1:], storage.ca)
-	}, "--listen", backupListen)
+	s, storage := startWithStorage(t, "backup.test", "127.0.0.1:8454")
 	s.publishHosts(t)
 	who, other := s.credentials(t, "administrator.json"), s.createStranger(t)
 	variables := make(map[string]map[string]string)

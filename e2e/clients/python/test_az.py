@@ -409,9 +409,18 @@ class HSMs(Group):
         self.assertEqual((taken["nameAvailable"], taken["reason"]), (False, "AlreadyExists"))
         self.assertEqual(self.az(f"keyvault show --hsm-name {name}")["id"], made["id"])
         self.assertIn(name, [h["name"] for h in self.az("keyvault list --resource-type hsm")])
+        self.assertEqual(self.az(f"keyvault wait-hsm --hsm-name {name} --created"), None)
+        changed = self.az(f"keyvault update-hsm --hsm-name {name} --set tags.a=b")
+        self.assertEqual(changed["tags"], {"a": "b"})
         self.az(f"keyvault delete --hsm-name {name}")
+        self.refused("(?i)not found", f"keyvault show --hsm-name {name}")
         self.assertIn(name, [h["name"] for h in self.az("keyvault list-deleted --resource-type hsm")])
+        self.assertEqual(self.az(f"keyvault show-deleted --hsm-name {name}")["name"], name)
+        self.assertEqual(self.az(f"keyvault recover --hsm-name {name}")["name"], name)
+        self.assertEqual(self.az(f"keyvault show --hsm-name {name}")["tags"], {"a": "b"})
+        self.az(f"keyvault delete --hsm-name {name}")
         self.az(f"keyvault purge --hsm-name {name}")
+        self.assertNotIn(name, [h["name"] for h in self.az("keyvault list-deleted --resource-type hsm")])
 
 
 class Domains(Group):
@@ -514,6 +523,164 @@ class Domains(Group):
             f"keyvault key decrypt --hsm-name {other} -n k --algorithm RSA-OAEP-256 --data-type plaintext", "--value", sealed
         )
         self.assertEqual(opened["result"], PLAINTEXT)
+
+
+class Pools(Group):
+    """E2E_HSM_NAME and E2E_OTHER_HSM_NAME are active managed HSMs with one security domain. The storage is that of test_hsmbackup.py."""
+
+    def test(self):
+        self.register()
+        self.login()
+        one, other = os.environ["E2E_HSM_NAME"], os.environ["E2E_OTHER_HSM_NAME"]
+        self.roles(one)
+        for name in (one, other):
+            for role in ("Crypto User", "Crypto Officer"):
+                self.az(
+                    f"keyvault role assignment create --hsm-name {name} --role 'Managed HSM {role}' --scope / "
+                    f"--assignee-object-id {OBJECT} --assignee-principal-type ServicePrincipal"
+                )
+        self.scopes(one)
+        self.settings(one)
+        self.keys(one, other)
+        self.backups(one, other)
+
+    def roles(self, name):
+        of = f"--hsm-name {name}"
+        self.refused("AccessDenied|Not authorized", f"keyvault key create {of} -n never --kty EC-HSM")
+        built_in = self.az(f"keyvault role definition list {of}")
+        self.members(built_in[0], "assignableScopes description id name permissions roleName roleType type")
+        self.assertEqual(len([d for d in built_in if d["roleType"] == "AKVBuiltInRole"]), 9)
+        role = {
+            "roleName": "Signer by az",
+            "description": "signs",
+            "actions": [],
+            "notActions": [],
+            "dataActions": ["Microsoft.KeyVault/managedHsm/keys/sign/action"],
+            "notDataActions": [],
+        }
+        made = self.az(f"keyvault role definition create {of} --role-definition", json.dumps(role))
+        self.assertEqual((made["roleName"], made["roleType"]), ("Signer by az", "CustomRole"))
+        self.assertEqual(self.az(f"keyvault role definition show {of} --name {made['name']}"), made)
+        role.update(made, description="changed", dataActions=role["dataActions"] + ["Microsoft.KeyVault/managedHsm/keys/verify/action"])
+        changed = self.az(f"keyvault role definition update {of} --role-definition", json.dumps(role))
+        self.assertEqual((changed["id"], changed["description"]), (made["id"], "changed"))
+        custom = self.az(f"keyvault role definition list {of} --custom-role-only true")
+        self.assertEqual([d["name"] for d in custom], [made["name"]])
+        self.az(f"keyvault role definition delete {of} --name {made['name']}")
+        self.assertEqual(self.az(f"keyvault role definition list {of} --custom-role-only true"), [])
+
+    def scopes(self, name):
+        of, stranger = f"--hsm-name {name}", os.environ["E2E_STRANGER_OBJECT"]
+        self.az(f"keyvault key create {of} -n theirs --kty EC-HSM --curve P-256")
+        self.az(f"keyvault key create {of} -n mine --kty EC-HSM --curve P-256")
+        who = f"--role 'Managed HSM Crypto User' --scope /keys/theirs --assignee-object-id {stranger}"
+        made = self.az(f"keyvault role assignment create {of} {who} --assignee-principal-type ServicePrincipal")
+        self.assertEqual((made["scope"], made["principalId"]), ("/keys/theirs", stranger))
+        listed = self.az(f"keyvault role assignment list {of} --scope /keys/theirs")
+        self.assertEqual([(a["name"], a["roleName"]) for a in listed], [(made["name"], "Managed HSM Crypto User")])
+        self.login(STRANGER, os.environ["E2E_STRANGER_SECRET"], "--allow-no-subscriptions")
+        self.assertEqual(self.az(f"keyvault key show {of} -n theirs")["key"]["kty"], "EC-HSM")
+        self.refused("AccessDenied|Not authorized", f"keyvault key show {of} -n mine")
+        self.login()
+        self.az(f"keyvault role assignment delete {of} {who}")
+        self.assertEqual(self.az(f"keyvault role assignment list {of} --scope /keys/theirs"), [])
+
+    def settings(self, name):
+        of, setting = f"--hsm-name {name}", "AllowKeyManagementOperationsThroughARM"
+        listed = self.az(f"keyvault setting list {of}")
+        self.assertEqual([s["name"] for s in listed["settings"]] if isinstance(listed, dict) else [s["name"] for s in listed], [setting])
+        for value in ("true", "false"):
+            self.az(f"keyvault setting update {of} -n {setting} --value {value}")
+            self.assertEqual(self.az(f"keyvault setting show {of} -n {setting}")["value"], value)
+
+    def keys(self, name, other):
+        of = f"--hsm-name {name}"
+        made = self.az(f"keyvault key create {of} -n rsa --kty RSA-HSM --size 2048")
+        self.assertEqual(made["key"]["kty"], "RSA-HSM")
+        self.assertEqual(self.az(f"keyvault key create {of} -n oct --kty oct-HSM --size 256")["key"]["kty"], "oct-HSM")
+        self.az(f"keyvault key create {of} -n ec --kty EC-HSM --curve P-256")
+        self.assertEqual(self.az(f"keyvault key show {of} -n rsa"), made)
+        self.assertEqual(sorted(k["name"] for k in self.az(f"keyvault key list {of}")), ["ec", "mine", "oct", "rsa", "theirs"])
+        for key, algorithm in (("rsa", "RSA-OAEP-256"), ("oct", "A256GCM")):
+            sealed = self.az(f"keyvault key encrypt {of} -n {key} --algorithm {algorithm} --data-type plaintext --value", PLAINTEXT)
+            more = f" --iv {sealed['iv']} --tag {sealed['tag']}" if key == "oct" else ""
+            opened = self.az(
+                f"keyvault key decrypt {of} -n {key} --algorithm {algorithm} --data-type plaintext --value {sealed['result']}{more}"
+            )
+            self.assertEqual(opened["result"], PLAINTEXT)
+        digest = base64.b64encode(hashlib.sha256(PLAINTEXT.encode()).digest()).decode()
+        signature = self.az(f"keyvault key sign {of} -n ec --algorithm ES256 --digest {digest}")["signature"]
+        verify = f"-n ec --algorithm ES256 --digest {digest} --signature {signature}"
+        self.assertIs(self.az(f"keyvault key verify {of} {verify}")["isValid"], True)
+        self.assertEqual(len(base64.b64decode(self.az(f"keyvault key random {of} --count 32")["value"])), 32)
+
+        backup = self.file()
+        self.az(f"keyvault key backup {of} -n ec -f {backup}")
+        self.az(f"keyvault key restore --hsm-name {other} -f {backup}")
+        self.assertIs(self.az(f"keyvault key verify --hsm-name {other} {verify}")["isValid"], True)
+        self.az(f"keyvault key delete {of} -n ec")
+        self.assertEqual([k["name"] for k in self.az(f"keyvault key list-deleted {of}")], ["ec"])
+        self.az(f"keyvault key show-deleted {of} -n ec")
+        self.az(f"keyvault key recover {of} -n ec")
+        self.az(f"keyvault key delete {of} -n ec")
+        self.az(f"keyvault key purge {of} -n ec")
+        self.az(f"keyvault key restore {of} -f {backup}")
+        self.assertIs(self.az(f"keyvault key verify {of} {verify}")["isValid"], True)
+
+    def backups(self, one, other):
+        where = f"--storage-resource-uri {os.environ['E2E_CONTAINER']} --storage-container-SAS-token '{os.environ['E2E_SAS']}'"
+        old = f"--storage-resource-uri {os.environ['E2E_CONTAINER']} --storage-container-SAS-token '{os.environ['E2E_EXPIRED_SAS']}'"
+        self.refused("expired", f"keyvault backup start --hsm-name {one} {old}")
+        made = self.az(f"keyvault backup start --hsm-name {one} {where}")
+        self.assertEqual(made["status"], "Succeeded")
+        folder = made["folderUrl"].rsplit("/", 1)[1]
+        self.assertRegex(folder, f"^mhsm-{one}-\\d+$")
+        self.refused("full backup", f"keyvault restore start --hsm-name {other} {where} --backup-folder {folder}")
+        self.az(f"keyvault key create --hsm-name {other} -n goes --kty EC-HSM")
+        self.az(f"keyvault backup start --hsm-name {other} {where}")
+        self.az(f"keyvault restore start --hsm-name {other} {where} --backup-folder {folder}")
+        names = sorted(k["name"] for k in self.az(f"keyvault key list --hsm-name {other}"))
+        self.assertEqual(names, ["ec", "mine", "oct", "rsa", "theirs"])
+        shown = self.az(f"keyvault key show --hsm-name {one} -n rsa")
+        self.az(f"keyvault key delete --hsm-name {one} -n rsa")
+        self.az(f"keyvault key purge --hsm-name {one} -n rsa")
+        self.az(f"keyvault restore start --hsm-name {one} {where} --backup-folder {folder} --key-name rsa")
+        self.assertEqual(self.az(f"keyvault key show --hsm-name {one} -n rsa")["key"], shown["key"])
+
+
+class Interoperation(Group):
+    """What az makes of a security domain for strongroom's package, and what it makes of one of the package's. E2E_FOLDER has the owners'
+    keys and certificates, and the domain that the package has downloaded."""
+
+    def test(self):
+        self.register()
+        self.login()
+
+        def file(name):
+            return os.path.join(os.environ["E2E_FOLDER"], name)
+
+        keys = " ".join(file(f"owner{n}.pem") for n in range(2))
+        certificates = " ".join(file(f"owner{n}.cer") for n in range(3))
+
+        # The package's domain, to another managed HSM.
+        self.az(f"keyvault security-domain init-recovery --hsm-name by-az --sd-exchange-key {file('exchange')}")
+        self.restore_blob(file("domain"), file("exchange"), keys, file("blob"))
+        self.az(f"keyvault security-domain upload --hsm-name by-az --sd-file {file('blob')} --restore-blob")
+
+        # A domain of az's own, and the keys of those managed HSMs to which it goes.
+        self.az(
+            f"keyvault security-domain download --hsm-name of-az --sd-wrapping-keys {certificates} --sd-quorum 2 "
+            f"--security-domain-file {file('az-domain')}"
+        )
+        self.az(f"keyvault security-domain init-recovery --hsm-name by-package --sd-exchange-key {file('az-exchange')}")
+        self.az(f"keyvault security-domain init-recovery --hsm-name by-az-blob --sd-exchange-key {file('az-exchange-2')}")
+        self.restore_blob(file("az-domain"), file("az-exchange-2"), keys, file("az-blob"))
+
+    def restore_blob(self, domain, exchange, keys, blob):
+        self.az(
+            f"keyvault security-domain restore-blob --sd-file {domain} --sd-exchange-key {exchange} --sd-wrapping-keys {keys} "
+            f"--sd-file-restore-blob {blob}"
+        )
 
 
 if __name__ == "__main__":
