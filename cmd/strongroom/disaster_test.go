@@ -78,6 +78,36 @@ func (r *recovery) run(t *testing.T, data string, commands ...string) string {
 	return string(out)
 }
 
+// newRecovery makes the folder and the container.
+func newRecovery(t *testing.T) *recovery {
+	t.Helper()
+	if _, err := exec.LookPath("openssl"); err != nil {
+		t.Skip("the commands of the page were not run: there is no openssl, with which owners make their keys")
+	}
+	storage, err := localblob.Start(time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := storage.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	r := &recovery{t.TempDir(), storage}
+	r.write(t, "storage-ca.pem", storage.CA())
+	r.write(t, "sas.txt", []byte(storage.SAS()))
+	return r
+}
+
+func readRecoveryPage(t *testing.T) string {
+	t.Helper()
+	page, err := os.ReadFile(recoveryPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(page)
+}
+
 func (r *recovery) write(t *testing.T, name string, content []byte) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(r.dir, name), content, 0o600); err != nil {
@@ -88,23 +118,7 @@ func (r *recovery) write(t *testing.T, name string, content []byte) {
 // TestRecoveryPage runs every command of the page: the ceremony and the years, then the disaster, then the day.
 func TestRecoveryPage(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("openssl"); err != nil {
-		t.Skip("the commands of the page were not run: there is no openssl, with which owners make their keys")
-	}
-	page, err := os.ReadFile(recoveryPage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	storage, err := localblob.Start(time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer storage.Close()
-	r := &recovery{t.TempDir(), storage}
-	r.write(t, "storage-ca.pem", storage.CA())
-	r.write(t, "sas.txt", []byte(storage.SAS()))
-
-	code := shellCode(string(page))
+	r, code := newRecovery(t), shellCode(readRecoveryPage(t))
 	take := func(heading string) string {
 		t.Helper()
 		text, there := code[heading]
@@ -159,6 +173,76 @@ func (r *recovery) leave(t *testing.T, names ...string) {
 		}
 		if err := os.RemoveAll(filepath.Join(r.dir, e.Name())); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestRecoveryTroubles provokes what the page says that can go wrong, and looks whether the page has it in the words that people see.
+func TestRecoveryTroubles(t *testing.T) {
+	t.Parallel()
+	r := newRecovery(t)
+	page := readRecoveryPage(t)
+	day := shellCode(page)["The day"]
+	out := r.run(t, "first", day[:strings.Index(day, "ADMINISTRATOR=")], `
+for owner in 1 2 3; do openssl req -x509 -newkey rsa:2048 -keyout owner$owner.key -out owner$owner.cer -subj /CN=owner 2> openssl.log; done
+ADMINISTRATOR=$(strongroom app create --display-name hsm-administrator --query objectId -o tsv)
+RESCUE=$(strongroom app create --display-name rescue --query objectId -o tsv)
+for app in hsm-administrator rescue; do strongroom app credential add --id $app --credentials-file $app.json > made.txt; done
+AS="--credentials hsm-administrator.json"
+TO="--storage-resource-uri https://account.blob.core.windows.net/hsm-backups -t @sas.txt --query folderUrl -o tsv"
+fails() { # prints the last line of what a command says that has to fail
+	what=$1; shift
+	if "$@" > answer.txt 2>&1; then echo "$what did not fail"; exit 1; fi
+	echo "$what: $(tail -n 1 answer.txt)"
+}
+again() { # makes an HSM anew that nobody has activated
+	strongroom hsm delete --hsm-name $1; strongroom hsm purge --hsm-name $1; strongroom hsm create --hsm-name $1 --administrators $ADMINISTRATOR > made.txt
+}
+activate() { # with a domain of its own
+	strongroom security-domain download --hsm-name $1 $AS --sd-wrapping-keys owner1.cer owner2.cer owner3.cer --sd-quorum 2 --security-domain-file $1.json > made.txt
+}
+strongroom hsm create --hsm-name payments --administrators $ADMINISTRATOR > made.txt
+activate payments
+FOLDER=$(strongroom backup start --hsm-name payments $AS $TO)
+fails conflict strongroom security-domain upload --hsm-name payments $AS --sd-file payments.json --sd-wrapping-keys owner1.key owner2.key
+fails folder strongroom restore start --hsm-name payments $AS -t @sas.txt --backup-folder "${FOLDER}9"
+fails expired strongroom restore start --hsm-name payments $AS -t "se=2020-01-01&sig=x" --backup-folder "$FOLDER"
+fails host strongroom backup start --hsm-name payments $AS -t @sas.txt --storage-resource-uri https://storage.example/account/backups
+
+strongroom hsm create --hsm-name other --administrators $ADMINISTRATOR > made.txt
+strongroom security-domain init-recovery --hsm-name other $AS --sd-exchange-key exchange.cer
+strongroom security-domain restore-blob --sd-file payments.json --sd-exchange-key exchange.cer --sd-wrapping-keys owner1.key owner2.key --sd-file-restore-blob blob.json
+again other
+strongroom security-domain init-recovery --hsm-name other $AS --sd-exchange-key exchange2.cer
+fails transfer strongroom security-domain upload --hsm-name other $AS --sd-file blob.json --restore-blob
+activate other
+fails recent strongroom restore start --hsm-name other $AS -t @sas.txt --backup-folder "$FOLDER"
+strongroom backup start --hsm-name other $AS $TO
+fails domain strongroom restore start --hsm-name other $AS -t @sas.txt --backup-folder "$FOLDER"
+
+# Nobody knows the object ids of those who had roles.
+strongroom hsm create --hsm-name rescued --administrators $RESCUE > made.txt
+AS="--credentials rescue.json"
+strongroom security-domain upload --hsm-name rescued $AS --sd-file payments.json --sd-wrapping-keys owner3.key owner2.key
+strongroom backup start --hsm-name rescued $AS $TO
+strongroom restore start --hsm-name rescued $AS -t @sas.txt --backup-folder "$FOLDER"
+fails rights strongroom role definition list --hsm-name rescued $AS
+strongroom administrator add --hsm-name rescued --assignee rescue
+strongroom role definition list --hsm-name rescued $AS > roles.json
+echo end`)
+	for what, said := range map[string]string{
+		"conflict": "is active: it has its security domain, which nothing replaces",
+		"folder":   "ResourceNotFound",
+		"expired":  "The SAS token expired",
+		"host":     "The server may not use the storage host",
+		"transfer": "The blob was made for another transfer key",
+		"recent":   "at least one full backup of it must have been taken within the last 30 minutes",
+		"domain":   "WrongSecurityDomain",
+		"rights":   "(AccessDenied)",
+	} {
+		_, rest, _ := strings.Cut(out, "\n"+what+": ")
+		if answer, _, _ := strings.Cut(rest, "\n"); !strings.Contains(answer, said) || !strings.Contains(page, said) {
+			t.Errorf("%s: want %q in the answer and on the page:\n%s", what, said, out)
 		}
 	}
 }
