@@ -59,7 +59,7 @@ func (r *recovery) run(t *testing.T, data string, commands ...string) string {
 		"/var/lib/strongroom", filepath.Join(r.dir, data),
 		"/etc/strongroom/", r.dir+"/keys-"+data+"/",
 		"https://account.blob.core.windows.net/hsm-backups", r.storage.URL(),
-		"openssl req ", "openssl req -noenc ",
+		"openssl req -x509 -newkey rsa:4096 ", "openssl req -noenc -x509 -newkey rsa:2048 ", // no password is asked, and no time lost
 		"--domain example.org ", "--domain example.org --listen 127.0.0.1:0 --identity-listen 127.0.0.1:0 --operations-listen - ",
 		"strongroom serve --config strongroom.yaml\n", fmt.Sprintf(serverLine, r.storage.Host(), filepath.Join(r.dir, "storage-ca.pem")),
 	)
