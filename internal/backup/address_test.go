@@ -189,3 +189,24 @@ func TestFolder(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestLoopback: this machine's own addresses with any port, where that is allowed, and no others.
+func TestLoopback(t *testing.T) {
+	t.Parallel()
+	for _, allowed := range []bool{false, true} {
+		s, err := backup.NewStorage(backup.Config{Loopback: allowed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for address, local := range map[string]bool{
+			"https://127.0.0.1:10000/account/backups": true, "https://[::1]/account/backups": true, "https://LocalHost:1/backups": true,
+			"https://127.1.2.3:8/account/backups": true, "https://localhost.example:1/account/backups": false, "https://10.0.0.1:1/account/backups": false,
+			"https://0.0.0.0:1/account/backups": false, "https://[::]:1/account/backups": false,
+		} {
+			_, err := s.Container(address, backup.Access{SAS: backuptest.SAS})
+			if (err == nil) != (local && allowed) {
+				t.Errorf("%s, loopback allowed: %t: %v", address, allowed, err)
+			}
+		}
+	}
+}

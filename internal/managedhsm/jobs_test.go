@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
@@ -25,6 +27,7 @@ import (
 	"github.com/strongroom/strongroom/internal/resource"
 	"github.com/strongroom/strongroom/internal/seal"
 	"github.com/strongroom/strongroom/internal/store"
+	"github.com/strongroom/strongroom/internal/store/storetest"
 )
 
 // A jobBench is a bench with storage and a clock that can be moved. The HSMs hsm and twin have one security domain, alien has another.
@@ -906,4 +909,85 @@ func TestAboutChecks(t *testing.T) {
 		}
 	}
 	b.wantNoSAS(t)
+}
+
+// TestUnreliableStore: a store whose writes fail, or fail to say that they did not, delays jobs or makes them fail. It makes nothing
+// out of order.
+func TestUnreliableStore(t *testing.T) {
+	t.Parallel()
+	for seed := range 4 {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			b := newJobBench(t)
+			b.fill(t, "hsm")
+			want := b.content(t, "hsm")
+			p := b.params(b.backedUp(t, "hsm"))
+			b.saveEvery = 1
+			succeeded := 0
+			for n := range 6 {
+				b.key(t, "twin", fmt.Sprintf("own-%d-%d", seed, n))
+				before := b.content(t, "twin")
+				b.backedUp(t, "twin")
+				j := b.start(t, "twin", FullRestore, p)
+				b.faulty.SetPlan(storetest.Plan{Fail: .05, Unknown: .05, Lost: .05, Twice: .2})
+				for range 10 * maxAttempts {
+					_ = drain(t, b.Service)
+					b.pass(maxAttempts * retryAfter)
+				}
+				b.faulty.SetPlan(storetest.Plan{})
+				b.pass(-10 * maxAttempts * maxAttempts * retryAfter)
+				switch j = b.ended(t, "twin", j); {
+				case j.State == Succeeded:
+					succeeded++
+					before = want
+				case j.Code != "InternalError":
+					t.Errorf("the job is %+v", j)
+				}
+				b.wantContent(t, "twin", before)
+				b.wantNoSAS(t)
+			}
+			if succeeded == 0 {
+				t.Error("no restore succeeded")
+			}
+			b.collect(t)
+			b.wantSound(t)
+		})
+	}
+}
+
+// An ownIdentity is the server's own at the storage.
+type ownIdentity struct{}
+
+func (ownIdentity) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	return azcore.AccessToken{Token: "own", ExpiresOn: time.Now().Add(time.Hour)}, nil
+}
+
+// TestOwnIdentity: the server uses its own identity when it has one, is asked to and has no SAS token.
+func TestOwnIdentity(t *testing.T) {
+	t.Parallel()
+	b := newJobBench(t)
+	p := StartParams{Container: b.storage.Address(), Identity: true}
+	_, err := b.Start(t.Context(), admin, "hsm", FullBackup, p)
+	wantKind(t, err, keyvault.BadParameter, "no managed identity")
+	b.credential = ownIdentity{}
+	_, err = b.Start(t.Context(), admin, "hsm", FullBackup, StartParams{Container: b.storage.Address()})
+	wantKind(t, err, keyvault.BadParameter, "useManagedIdentity")
+	own := 0
+	b.storage.Fault = func(_ int, _ http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("Authorization") == "Bearer own" && !r.URL.Query().Has("sig") {
+			own++
+			query := r.URL.Query()
+			query.Set("sig", backuptest.Signature) // which the storage asks for
+			r.URL.RawQuery = query.Encode()
+		}
+		return false
+	}
+	b.do(t, "hsm", FullBackup, p)
+	used := own
+	b.pass(time.Second)
+	p.SAS = backuptest.SAS
+	b.do(t, "hsm", FullBackup, p)
+	if used == 0 || own != used {
+		t.Errorf("the identity was used %d times, and %d times beside a SAS token", used, own-used)
+	}
 }

@@ -97,6 +97,11 @@ func TestCheckStart(t *testing.T) {
 			c.Issuers[0].CA = file("nothing", 0o600)(t)
 			return nil
 		}, "issuers[0]: ca: "},
+		"no authorities of the storage": {func(t *testing.T, c *Config) error {
+			c.Backup.CA = file("nothing", 0o600)(t)
+			return nil
+		}, "backup.ca: "},
+		"a managed identity": {func(_ *testing.T, c *Config) error { c.Backup.ManagedIdentity = true; return nil }, ""}, // nobody is asked yet
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -70,6 +70,8 @@ func TestConfigErrors(t *testing.T) {
 		{goodConfig + "aliases: [a.b]\nhsmAliases: [c.d, A.B]", "hsmAliases: a.b is where vaults answer"},
 		{"domain: x.org\ndata: d\nrootKey: {file: f}\naliases: [managedhsm.x.org]", "hsmAliases: managedhsm.x.org is where vaults answer"},
 		{goodConfig + "tls: {certificate: x}", "belong together"},
+		{goodConfig + "backup: {hosts: ['https://storage.example']}", "backup.hosts: "},
+		{goodConfig + "backup: {hosts: ['storage.example:x']}", "is no host"},
 		{goodConfig + "audit: {sync: 2m}", "audit.sync"},
 		{goodConfig + "audit: {timeout: 1ms}", "audit.timeout"},
 		{goodConfig + "issuers: [{issuer: 'http://x', audiences: [a]}]", "not an https URL"},
