@@ -184,7 +184,7 @@ func TestRecoveryTroubles(t *testing.T) {
 	page := readRecoveryPage(t)
 	day := shellCode(page)["The day"]
 	out := r.run(t, "first", day[:strings.Index(day, "ADMINISTRATOR=")], `
-for owner in 1 2 3; do openssl req -x509 -newkey rsa:2048 -keyout owner$owner.key -out owner$owner.cer -subj /CN=owner 2> openssl.log; done
+for owner in 1 2 3; do openssl req -noenc -x509 -newkey rsa:2048 -keyout owner$owner.key -out owner$owner.cer -subj /CN=owner 2> openssl.log; done
 ADMINISTRATOR=$(strongroom app create --display-name hsm-administrator --query objectId -o tsv)
 RESCUE=$(strongroom app create --display-name rescue --query objectId -o tsv)
 for app in hsm-administrator rescue; do strongroom app credential add --id $app --credentials-file $app.json > made.txt; done
