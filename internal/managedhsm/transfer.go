@@ -19,7 +19,7 @@ const makingWait = 20 * time.Second
 
 const transferPrefix = "transfer/"
 
-func transferKey(vaultID string) string { return resource.TransferKey(vaultID) }
+func transferKey(vaultID string) string { return transferPrefix + vaultID }
 
 // A transferRecord is a transfer key as it is stored.
 type transferRecord struct {

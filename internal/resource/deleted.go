@@ -96,7 +96,7 @@ func (s *Service) purge(tx store.Tx, v *Vault) (more bool, err error) {
 	}
 	if v.family == &hsmFamily {
 		s.domains.Forget(v.domainKey()) // nor are its keys to stay in memory
-		err := errors.Join(tx.Delete(v.domainKey()), tx.Delete(TransferKey(v.ID)))
+		err := tx.Delete(v.domainKey())
 		if s.cfg.PurgedHSM != nil {
 			err = errors.Join(err, s.cfg.PurgedHSM(tx, v.ID))
 		}

@@ -20,10 +20,6 @@ type domainRecord struct {
 
 const domainPrefix = "domain/"
 
-// TransferKey is where the key lies under which a managed HSM waits for a security domain. It is package managedhsm's; here it is
-// known because it goes with the managed HSM.
-func TransferKey(vaultID string) string { return "transfer/" + vaultID }
-
 // It stands under the id of the managed HSM, not of its content: a restore replaces what is in it and not its domain.
 func (v *Vault) domainKey() string { return domainPrefix + v.ID }
 
