@@ -991,3 +991,23 @@ func TestOwnIdentity(t *testing.T) {
 		t.Errorf("the identity was used %d times, and %d times beside a SAS token", used, own-used)
 	}
 }
+
+// TestCollected: a restore that nobody went on with for so long that what it had written was collected fails, and leaves nothing.
+func TestCollected(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{1, 4, 8, 12} {
+		b := newJobBench(t)
+		b.fill(t, "hsm")
+		p := b.params(b.backedUp(t, "hsm"))
+		b.backedUp(t, "twin")
+		before := b.lasting(t)
+		b.pass(-2 * stageTime)
+		j := b.start(t, "twin", FullRestore, p)
+		_ = drain(t, b.serveJobs(t, &mortal{DB: b.faulty, left: n}))
+		b.collect(t)
+		b.wantFailed(t, b.ended(t, "twin", j), backup.Conflict, "took too long")
+		if diff := cmp.Diff(before, b.lasting(t)); diff != "" {
+			t.Errorf("killed at write %d (-before +after):\n%s", n, diff)
+		}
+	}
+}

@@ -261,7 +261,10 @@ func (st *staging) flush(ctx context.Context) error {
 	k := st.key
 	st.key = nil
 	err := st.s.keys.StageKey(ctx, st.v, k, func(tx store.Tx) error {
-		_, _, err := st.loadLive(tx)
+		rec, _, err := st.loadLive(tx)
+		if err == nil {
+			err = st.keepContent(tx, rec)
+		}
 		return err
 	})
 	if err != nil {
