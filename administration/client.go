@@ -13,7 +13,6 @@ package administration
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,7 +22,6 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -73,10 +71,7 @@ func newClient(vaultURL string, cred azcore.TokenCredential, options *ClientOpti
 		version, o.APIVersion = o.APIVersion, "" // azcore would add it to the URLs of jobs too, which are taken as they are
 	}
 	o.Logging.IncludeBody = false // the bodies of backups and restores hold SAS tokens
-	if o.Transport == nil {
-		o.Transport = defaultTransport
-	}
-	o.Transport = boundedTransport{o.Transport}
+	o.Transport = challenge.Transport(o.Transport)
 	inner, err := azcore.NewClient(moduleName, moduleVersion, runtime.PipelineOptions{
 		AllowedQueryParameters: []string{"api-version"},
 		PerRetry:               []policy.Policy{challenge.New(cred, options.DisableChallengeResourceVerification)},
@@ -87,60 +82,6 @@ func newClient(vaultURL string, cred azcore.TokenCredential, options *ClientOpti
 	}
 	return &client{inner: inner, base: url.URL{Scheme: base.Scheme, Host: base.Host}, version: version}, nil
 }
-
-// defaultTransport follows no redirects: what a backup sends holds a SAS token, which is for the HSM alone.
-var defaultTransport policy.Transporter = &http.Client{
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	Transport: &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		ForceAttemptHTTP2:     true,
-		MaxIdleConns:          100,
-		MaxIdleConnsPerHost:   10,
-		IdleConnTimeout:       90 * time.Second,
-		TLSHandshakeTimeout:   10 * time.Second,
-		ExpectContinueTimeout: time.Second,
-		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
-	},
-}
-
-// maxAnswer bounds what is read of an answer. The longest are lists of role definitions, which have some hundred kilobytes.
-const maxAnswer = 8 << 20
-
-// A boundedTransport hands out answers that end in an error after maxAnswer bytes. It has to be a transport, because azcore reads
-// answers whole before any policy sees them.
-type boundedTransport struct{ next policy.Transporter }
-
-func (t boundedTransport) Do(req *http.Request) (*http.Response, error) {
-	resp, err := t.next.Do(req)
-	if err == nil && resp.Body != nil {
-		resp.Body = &boundedBody{resp.Body, maxAnswer}
-	}
-	return resp, err
-}
-
-type boundedBody struct {
-	io.ReadCloser
-	left int64
-}
-
-func (b *boundedBody) Read(p []byte) (int, error) {
-	if b.left < 0 {
-		return 0, tooLongError{}
-	}
-	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left+1)])
-	b.left -= int64(n)
-	return n, err
-}
-
-// A tooLongError says that an answer is too long. It is not worth another try, which is what NonRetriable tells azcore.
-type tooLongError struct{}
-
-func (tooLongError) Error() string {
-	return fmt.Sprintf("administration: the service's answer is longer than %d bytes", maxAnswer)
-}
-
-func (tooLongError) NonRetriable() {}
 
 // request makes a request to a path of the HSM. The body is sent as JSON unless it is nil.
 func (c *client) request(ctx context.Context, method, path string, query url.Values, body any) (*policy.Request, error) {

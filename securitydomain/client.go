@@ -50,11 +50,13 @@ func NewClient(vaultURL string, credential azcore.TokenCredential, options *Clie
 	if err != nil || endpoint.Host == "" {
 		return nil, fmt.Errorf("securitydomain: %q is not the address of a managed HSM, such as https://contoso.managedhsm.azure.net", vaultURL)
 	}
+	azure := options.ClientOptions
+	azure.Transport = challenge.Transport(azure.Transport)
 	client, err := azcore.NewClient(moduleName, moduleVersion, runtime.PipelineOptions{
 		APIVersion: runtime.APIVersionOptions{Location: runtime.APIVersionLocationQueryParam, Name: "api-version"},
 		PerRetry:   []policy.Policy{challenge.New(credential, options.DisableChallengeResourceVerification)},
 		Tracing:    runtime.TracingOptions{Namespace: "Microsoft.KeyVault"},
-	}, &options.ClientOptions)
+	}, &azure)
 	if err != nil {
 		return nil, err
 	}

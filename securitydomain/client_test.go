@@ -76,6 +76,13 @@ func TestDownload(t *testing.T) {
 	}
 }
 
+func TestEndlessDomain(t *testing.T) {
+	t.Parallel()
+	s := &service{domain: strings.Repeat("x", 9<<20)}
+	_, err := s.client().BeginDownload(t.Context(), securitydomain.CertificateInfo{Required: 2}, nil)
+	checkOutcome(t, err, "is longer than")
+}
+
 func checkOutcome(t *testing.T, err error, want string) {
 	t.Helper()
 	if want == "" {

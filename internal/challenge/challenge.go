@@ -1,5 +1,5 @@
-// Package challenge authorises requests as vaults and managed HSMs want it: they say in the challenge of a 401 answer which tenant
-// and which resource the token must be for.
+// Package challenge sends requests to vaults and managed HSMs, authorised as they want it: they say in the challenge of a 401 answer which
+// tenant and which resource the token must be for.
 package challenge
 
 import (

@@ -12,9 +12,9 @@ import (
 // Bounds on RSA keys, in bits.
 const (
 	minRSA = 2048
-	maxRSA = 16384
+	maxRSA = 8192 // more costs whoever wraps for it much, and nobody has it
 
-	maxShareJWE = 4 << 10 // a key of maxRSA bits takes 2731
+	maxShareJWE = 4 << 10 // with a key of maxRSA bits it has some 1600
 )
 
 // errOtherRSA is for a JWE whose key is encrypted to another RSA key.
