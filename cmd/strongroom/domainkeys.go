@@ -67,7 +67,9 @@ func readDomainKey(in *inputs, path, password string) (securitydomain.Key, error
 		if !asked {
 			return securitydomain.Key{}, fmt.Errorf("%w: give it with --passwords @FILE", err)
 		}
-		key, err = securitydomain.ParsePrivateKey(content, typed)
+		if key, err = securitydomain.ParsePrivateKey(content, typed); err != nil {
+			fmt.Fprintf(in.cmd.ErrOrStderr(), "strongroom: %s: %v\n", path, shorten(err))
+		}
 	}
 	return securitydomain.Key{Decrypter: key}, err
 }

@@ -1,7 +1,8 @@
 // Command strongroom is the Strongroom server, the tool of its operator and a client for its secrets and keys, in one binary.
 //
 // The secret and key commands have the flags and the output of `az keyvault secret` and `az keyvault key`; those for vaults, managed
-// HSMs, groups and roles have those of `az` too, and ask the management plane. Everything that manages the installation itself goes
+// HSMs, groups and roles have those of `az` too, and ask the management plane. Those for security domains, and for what governs a managed HSM,
+// have those of `az keyvault`. Everything that manages the installation itself goes
 // through the administration socket in the data folder, so it works for whoever owns that folder and for nobody else.
 package main
 
