@@ -11,8 +11,10 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -247,7 +249,7 @@ func (d *Directory) checkAssertionClaims(t *signedToken, clientID string, accept
 	if err != nil || !slices.ContainsFunc(list, acceptsAudience) {
 		return badAssertion("aud is not this token service")
 	}
-	life, err := t.claims.validity()
+	life, err := t.claims.readDates().validity()
 	if err != nil {
 		return badAssertion("exp is missing, or one of exp, nbf and iat is not a date")
 	}
@@ -255,6 +257,17 @@ func (d *Directory) checkAssertionClaims(t *signedToken, clientID string, accept
 		return badAssertion(err.Error())
 	}
 	return nil
+}
+
+// readDates returns the claims with dates as numbers that stand there as texts: MSAL.NET writes those of its assertions so.
+func (m members) readDates() members {
+	m = maps.Clone(m)
+	for _, name := range []string{"iat", "nbf", "exp"} {
+		if text, err := m.text(name); err == nil && text != "" {
+			m[name] = json.RawMessage(text)
+		}
+	}
+	return m
 }
 
 // VerifyFederatedAssertion verifies an assertion of an outside issuer and returns the application and the credential

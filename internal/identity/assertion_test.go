@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +49,7 @@ func TestCertificateAssertions(t *testing.T) {
 	}
 
 	fractions := with(claims, object{"nbf": nil, "iat": float64(now.Unix()) + 0.25, "exp": float64(now.Unix()) + 600.75})
+	texts := with(claims, object{"nbf": fmt.Sprint(now.Unix()), "exp": fmt.Sprint(now.Unix() + 600)})
 	for name, c := range map[string]struct {
 		alg    string
 		header object
@@ -57,6 +59,7 @@ func TestCertificateAssertions(t *testing.T) {
 		"Go, AD FS":         {"RS256", object{"x5t": base64.StdEncoding.EncodeToString(short[:]), "x5c": x5c}, claims},
 		"JavaScript":        {"PS256", object{"x5t#S256": base64.RawURLEncoding.EncodeToString(long[:])}, claims},
 		"Python":            {"RS256", object{"x5t": base64.URLEncoding.EncodeToString(short[:])}, fractions},
+		".NET, AD FS":       {"RS256", object{"x5t": base64.RawURLEncoding.EncodeToString(short[:])}, texts},
 		"only x5c":          {"RS256", object{"x5c": x5c}, claims},
 		"x5t standard":      {"RS256", object{"x5t": base64.StdEncoding.EncodeToString(short[:])}, claims},
 		"kid hex":           {"RS256", object{"kid": strings.ToUpper(hex.EncodeToString(short[:]))}, claims},
@@ -89,6 +92,9 @@ func TestCertificateAssertions(t *testing.T) {
 		"other aud":         {"PS256", good, with(claims, object{"aud": aud + "x"})},
 		"no aud":            {"PS256", good, with(claims, object{"aud": nil})},
 		"no exp":            {"PS256", good, with(claims, object{"exp": nil})},
+		"exp is a word":     {"PS256", good, with(claims, object{"exp": "never"})},
+		"exp is empty":      {"PS256", good, with(claims, object{"exp": ""})},
+		"expired, as text":  {"PS256", good, with(claims, object{"nbf": nil, "exp": fmt.Sprint(now.Unix() - 60)})},
 		"expired":           {"PS256", good, with(claims, object{"nbf": nil, "exp": now.Add(-time.Minute).Unix()})},
 		"far ahead":         {"PS256", good, with(claims, object{"exp": now.Add(25 * time.Hour).Unix()})},
 		"not yet":           {"PS256", good, with(claims, object{"nbf": now.Add(2 * time.Minute).Unix()})},
