@@ -33,7 +33,9 @@ Programs differ, so --for says which it is:
   python  a client secret with the tenant "adfs", which is how MSAL is kept from asking Microsoft.
   node    the same, with NODE_EXTRA_CA_CERTS.
   java    as go, with a trust store in JAVA_TOOL_OPTIONS.
-  dotnet  a client secret. MSAL.NET first tries to reach Microsoft and goes on without after at most 10 seconds.
+  dotnet  a client secret with the tenant "adfs", if the server is on port 443. Otherwise MSAL.NET first asks Microsoft whether the
+          authority is one: it goes on after some 20 seconds where it reaches nobody, but takes no for an answer. Use the managed
+          identity then.
   az      the certificate authority, settings of its own, and a file with this server as a cloud: register and choose that, and
           sign in, with the lines that are printed as comments. SECRET is in credentials/administrator.json.
 
@@ -300,6 +302,10 @@ func (e *envCommand) credentialVariables(dir string, status *admin.Status) ([]va
 		region = variable{name: region.name, value: regionLabel}
 	case "python", "node":
 		tenant = "adfs"
+	case "dotnet":
+		if status.Port == "" { // MSAL.NET forgets any other when it asks the authority whether it is one
+			tenant = "adfs"
+		}
 	}
 	return append(vars,
 		variable{name: "AZURE_TENANT_ID", value: tenant},

@@ -102,3 +102,30 @@ func (s *Server) instanceDocument(at place, r *http.Request) instanceDocument {
 		}},
 	}
 }
+
+// MSAL.NET trusts an authority of AD FS only if that says at this path, which is for the whole host, that the host is one.
+const (
+	pathWebFinger = "/.well-known/webfinger"
+	trustedRealm  = "http://schemas.microsoft.com/rel/trusted-realm"
+)
+
+type webFingerDocument struct {
+	Subject string          `json:"subject"`
+	Links   []webFingerLink `json:"links"`
+}
+
+type webFingerLink struct {
+	Rel  string `json:"rel"`
+	Href string `json:"href"`
+}
+
+// webFinger confirms that the host is an authority, and speaks of no other host. The client leaves the port out of the question and
+// wants it answered as it was put.
+func webFinger(at place, r *http.Request) (webFingerDocument, bool) {
+	resource := r.URL.Query().Get("resource")
+	host, _ := identity.SplitHostPort(at.used)
+	if !strings.EqualFold(resource, "https://"+host) {
+		return webFingerDocument{}, false
+	}
+	return webFingerDocument{Subject: resource, Links: []webFingerLink{{Rel: trustedRealm, Href: resource}}}, true
+}

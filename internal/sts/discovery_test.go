@@ -31,6 +31,7 @@ func TestGoldenDocuments(t *testing.T) {
 		"openid-dsts":      "https://login.example.org:8443/dstsv2/" + tenantDSTS + "/v2.0/.well-known/openid-configuration",
 		"instance":         "https://login.microsoftonline.com" + instance + "api-version=1.1&" + asked + "https%3A%2F%2Flogin.example.org%2F" + tenant + "%2Foauth2",
 		"instance-adfs":    "https://login.example.org:8443" + instance + "api-version=1.0&" + asked + "https://login.example.org/adfs/oauth2/authorize",
+		"webfinger":        "https://login.example.org:8443/.well-known/webfinger?rel=" + trustedRealm + "&resource=https://login.example.org",
 		"instance-foreign": "https://login.example.org:8443" + instance + asked + "https://evil.example/x/",
 	} {
 		w := do(s, httptest.NewRequest(http.MethodGet, target, nil))
@@ -56,6 +57,18 @@ func TestGoldenDocuments(t *testing.T) {
 		}
 		if diff := cmp.Diff(string(want), pretty.String()+"\n"); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// TestWebFinger: the service speaks for the host that was asked only.
+func TestWebFinger(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	for _, question := range []string{"", "?resource=https://evil.example", "?resource=login.example.org", "?resource=https://login.example.org/adfs"} {
+		w := do(s, httptest.NewRequest(http.MethodGet, "https://login.example.org/.well-known/webfinger"+question, nil))
+		if w.Code != http.StatusNotFound {
+			t.Errorf("%q: status %d, want 404", question, w.Code)
 		}
 	}
 }

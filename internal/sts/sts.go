@@ -172,6 +172,13 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.serveDocument(w, r, s.instanceDocument(at, r))
 	case pageKeys:
 		s.serveKeys(w, r)
+	case pageWebFinger:
+		doc, ok := webFinger(at, r)
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		s.serveDocument(w, r, doc)
 	}
 }
 
@@ -213,6 +220,7 @@ const (
 	pageOpenID
 	pageKeys
 	pageInstance
+	pageWebFinger
 )
 
 // A route is what a path means.
@@ -235,6 +243,9 @@ const (
 func parseRoute(path string) (route, bool) {
 	if len(path) > maxPath || !strings.HasPrefix(path, "/") {
 		return route{}, false
+	}
+	if path == pathWebFinger {
+		return route{page: pageWebFinger, tenant: tenantADFS}, true
 	}
 	rt := route{}
 	first, rest, _ := strings.Cut(path[1:], "/")
