@@ -86,6 +86,25 @@ func javaClient(t *testing.T, class string) []string {
 	return []string{"java", "-cp", packages + ":" + program(javaFolder), class}
 }
 
+// dotnetSuffix is where the client for .NET looks for vaults, which cannot be changed.
+const dotnetSuffix = "vault.azure.net"
+
+// dotnetClient is a program of Microsoft's, made with the official clients for .NET, that only opens a vault.
+func dotnetClient(t *testing.T, vault string) []string {
+	t.Helper()
+	found, err := filepath.Glob("../.tools/dotnet/node_modules/@azure/mcp-linux-*/dist/azmcp")
+	if err != nil || len(found) != 1 {
+		t.Fatalf("the program made with the clients for .NET: %q, %v", found, err)
+	}
+	path, err := filepath.Abs(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	const script = `export AZURE_TOKEN_CREDENTIALS="$E2E_CREDENTIAL" AZURE_MCP_COLLECT_TELEMETRY=false
+exec "$0" keyvault secret create --subscription "$1" --vault "$2" --secret "$E2E_SECRET_NAME" --value 'from .NET'`
+	return []string{"sh", "-c", script, path, "00000000-0000-0000-0000-000000000000", vault} // it asks for a subscription and does not use it
+}
+
 func nodeClient(script string) []string {
 	return []string{"node", "--test-reporter=spec", filepath.Join(program(nodeFolder), script)}
 }
@@ -210,9 +229,14 @@ func TestCredentials(t *testing.T) {
 	s := startConfigured(t, configuredDomain, trustCluster, "--vault", configuredVault, "--identity-listen", identityListen)
 	forwardMetadata(t, s)
 	s.publishHosts(t)
+	addHosts(t, fmt.Appendf(nil, "127.0.0.1 %s.%s\n", configuredVault, dotnetSuffix))
+	all := append(languages(t), language{"dotnet", dotnetClient(t, configuredVault)})
 	t.Run("with", func(t *testing.T) {
 		for _, c := range s.allCredentials(t) {
-			for _, l := range languages(t) {
+			for _, l := range all {
+				if l.name == "dotnet" && c.name == "workload-identity" {
+					continue // the program takes no authority but Microsoft's with this one
+				}
 				t.Run(c.name+"/"+l.name, func(t *testing.T) {
 					t.Parallel()
 					set := c.set(l.name)
@@ -227,8 +251,8 @@ func TestCredentials(t *testing.T) {
 	// Each of these was used by each client (Python has two), and no other stood in for it.
 	issued := s.tokens(t)
 	for _, endpoint := range []string{"appservice", "imds", "arc"} {
-		if issued[endpoint] != len(languages(t))+1 {
-			t.Errorf("tokens by endpoint are %v, want %d by %s", issued, len(languages(t))+1, endpoint)
+		if issued[endpoint] != len(all)+1 {
+			t.Errorf("tokens by endpoint are %v, want %d by %s", issued, len(all)+1, endpoint)
 		}
 	}
 }

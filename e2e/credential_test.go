@@ -50,12 +50,14 @@ func startConfigured(t *testing.T, domain string, edit configEdit, flags ...stri
 	return &configuredServer{server: start(t, []string{"--config", config}, "serve"), issuer: issuer}
 }
 
-// trustCluster adds the issuer and the managed-identity endpoints that are off by default.
+// trustCluster adds the issuer, the managed-identity endpoints that are off by default, and the only names of vaults that the client for
+// .NET has.
 func trustCluster(config string, issuer *issuer) string {
 	const section = "managedIdentity:\n"
 	more := fmt.Sprintf("  insecureIMDS: true\n  arcTokenDirectory: %s\n", arcTokens)
 	config = strings.Replace(config, "\n"+section, "\n"+section+more, 1)
-	return config + fmt.Sprintf("\nissuers:\n  - issuer: %s\n    ca: %s\n    federationOnly: true\n", issuer.url, issuer.caFile)
+	return config + fmt.Sprintf("\nissuers:\n  - issuer: %s\n    ca: %s\n    federationOnly: true\naliases:\n  - %s\n",
+		issuer.url, issuer.caFile, dotnetSuffix)
 }
 
 // allCredentials gives the administrator more credentials and returns all kinds.

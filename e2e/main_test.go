@@ -64,6 +64,7 @@ func prepare(dir string) error {
 		"clients/node/package-lock.json":     "node",
 		"clients/java/dependencies.sha256":   "java",
 		"clients/azurite/package-lock.json":  "azurite",
+		"clients/dotnet/package-lock.json":   "dotnet",
 	} {
 		if err := checkTool(tool, lock); err != nil {
 			return err

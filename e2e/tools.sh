@@ -58,7 +58,8 @@ az_client() {
 	az_installation=$!
 }
 
-# node_install TOOL installs from the lock file of that name: the clients (node), or the storage for backups (azurite).
+# node_install TOOL installs from the lock file of that name: the clients (node), the storage for backups (azurite), or a program
+# made with the clients for .NET (dotnet).
 node_install() {
 	local tool=$1 lock=$clients/$1/package-lock.json
 	if fresh "$tool" "$lock"; then return; fi
@@ -100,5 +101,6 @@ az_client
 python_clients
 node_install node
 node_install azurite
+node_install dotnet
 java_clients
 if [ -n "$az_installation" ]; then wait "$az_installation"; fi
