@@ -48,7 +48,7 @@ func TestHSM(t *testing.T) {
 			s.createHSMs(t, one, second)
 			s.activate(t, t.TempDir(), one, second)
 			set := map[string]string{
-				"E2E_HSM": s.urlOf(one + hsmDomain), "E2E_OTHER_HSM": s.urlOf(second + hsmDomain), "E2E_OBJECT": who.ObjectID,
+				"E2E_VAULT": s.url("demo"), "E2E_HSM": s.urlOf(one + hsmDomain), "E2E_OTHER_HSM": s.urlOf(second + hsmDomain), "E2E_OBJECT": who.ObjectID,
 				"E2E_STRANGER_ID": other.clientID, "E2E_STRANGER_OBJECT": other.objectID, "E2E_STRANGER_SECRET": other.secret,
 			}
 			clientRun{server: s, language: suite.language, credential: "secret", program: suite.program, set: set}.do(t)

@@ -85,6 +85,7 @@ func TestHSM(t *testing.T) {
 		"BuiltInRoles":    h.builtInRoles,
 		"RolesRefused":    h.rolesRefused,
 		"Scopes":          h.scopes,
+		"OrdinaryVault":   h.ordinaryVault,
 		"Settings":        h.settings,
 		"SettingsPackage": h.settingsByPackage,
 	} {
@@ -308,6 +309,15 @@ func (h *hsm) stranger(t *testing.T) azcore.TokenCredential {
 	t.Helper()
 	return must(azidentity.NewClientSecretCredential(
 		os.Getenv("AZURE_TENANT_ID"), os.Getenv("E2E_STRANGER_ID"), os.Getenv("E2E_STRANGER_SECRET"), nil))(t)
+}
+
+// ordinaryVault has neither roles of its own nor settings.
+func (h *hsm) ordinaryVault(t *testing.T) {
+	vault := os.Getenv("E2E_VAULT")
+	_, err := must(rbac.NewClient(vault, h.credential, nil))(t).NewListRoleDefinitionsPager(rbac.RoleScopeGlobal, nil).NextPage(t.Context())
+	refused(t, err, http.StatusBadRequest, "BadParameter", "")
+	_, err = must(settings.NewClient(vault, h.credential, nil))(t).GetSettings(t.Context(), nil)
+	refused(t, err, http.StatusBadRequest, "BadParameter", "")
 }
 
 // scopes: a role at one key opens that key and no other, from its assignment on and until it is taken away.

@@ -1,9 +1,9 @@
 """What is particular to managed HSMs, as an application uses it: azure-keyvault-administration and azure-keyvault-keys with
 DefaultAzureCredential.
 
-E2E_HSM is an active managed HSM of this program's own, E2E_OTHER_HSM another with the same security domain; E2E_OBJECT is the object id
-of their administrator, E2E_STRANGER_OBJECT that of an application without roles, and E2E_STRANGER_ID and _SECRET are what it signs in
-with.
+E2E_HSM is an active managed HSM of this program's own, E2E_OTHER_HSM another with the same security domain, E2E_VAULT an ordinary vault;
+E2E_OBJECT is the object id of their administrator, E2E_STRANGER_OBJECT that of an application without roles, and E2E_STRANGER_ID and
+_SECRET are what it signs in with.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from azure.identity import ClientSecretCredential, DefaultAzureCredential
 from azure.keyvault.administration import (
     ApiVersion,
     KeyVaultAccessControlClient,
+    KeyVaultBackupClient,
     KeyVaultDataAction,
     KeyVaultPermission,
     KeyVaultRoleScope,
@@ -156,6 +157,16 @@ class Access(OnHSM):
         nobody = self.client(KeyVaultAccessControlClient, credential=stranger)
         self.refused(403, "AccessDenied", list, nobody.list_role_definitions("/"))
         self.refused(403, "AccessDenied", nobody.create_role_assignment, "/", DEFINITIONS + ADMINISTRATOR, STRANGER)
+
+    def test_ordinary_vault(self):
+        vault = os.environ["E2E_VAULT"]
+        pattern = "BadParameter(.|\n)*managed HSM"
+        self.refused(400, pattern, list, self.client(KeyVaultAccessControlClient, vault).list_role_definitions("/"))
+        settings = self.client(KeyVaultSettingsClient, vault)
+        self.refused(400, pattern, lambda: list(settings.list_settings()))
+        backups = self.client(KeyVaultBackupClient, vault)
+        self.refused(400, pattern, backups.begin_backup, "https://account.blob.core.windows.net/c", sas_token="sig=x")
+        self.refused(400, pattern, backups.begin_restore, "https://account.blob.core.windows.net/c/f", sas_token="sig=x")
 
     def test_every_api_version(self):
         for version in ApiVersion:
