@@ -122,7 +122,7 @@ func (b *benchmark) measure(ctx context.Context) error {
 	}{
 		{"get", b.reads}, {"scale", b.scaling}, {"set", b.writes}, {"token", b.tokens},
 		{"rsa", b.rsaCases}, {"ec", b.ecCases}, {"oct", b.octCases}, {"key", b.objectCases}, {"generate", b.making},
-		{"profile", b.profiles}, {"start", b.starts},
+		{"profile", b.profiles}, {"start", b.starts}, {"hsm", b.hsms},
 	} {
 		if !b.only.MatchString(step.name) {
 			continue

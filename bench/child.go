@@ -38,6 +38,8 @@ type task struct {
 	Listen  string            `json:"listen,omitempty"`  // server: the address
 	Log     bool              `json:"log,omitempty"`     // server: log requests
 	Answers map[string]answer `json:"answers,omitempty"` // bare: by path, "" for all others
+
+	StorageCA string `json:"storageCA,omitempty"` // server: file with the authority of the storage for backups
 }
 
 // An answer is what the bare handler returns.
@@ -52,6 +54,10 @@ type ready struct {
 	CA         []byte `json:"ca"` // PEM
 	Operations string `json:"operations,omitempty"`
 	TenantID   string `json:"tenantId,omitempty"`
+
+	// Of the storage: the address of its container, and what opens it.
+	Container string `json:"container,omitempty"`
+	SAS       string `json:"sas,omitempty"`
 }
 
 // runChild is the whole life of a child.
@@ -62,8 +68,11 @@ func runChild(kind string) error {
 		return fmt.Errorf("reading the task: %w", err)
 	}
 	serve := serveBare
-	if kind == "server" {
+	switch kind {
+	case "server":
 		serve = serveReal
+	case "storage":
+		serve = serveStorage
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -108,6 +117,7 @@ func serveReal(ctx context.Context, t task, ended chan<- error) (*ready, error) 
 	if err != nil {
 		return nil, err
 	}
+	cfg.Backup.CA = t.StorageCA
 	file, err := os.OpenFile(filepath.Join(t.Data, "server.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err

@@ -49,6 +49,8 @@ type installation struct {
 	operator *server.Credentials
 	token    string
 	address  string // stays the same over restarts, as the issuer of the token does
+
+	storageCA string // file with the authority of the storage for backups; empty for none
 }
 
 func newInstallation(ctx context.Context, by build, data string, count int, log bool) (*installation, error) {
@@ -65,7 +67,7 @@ func newInstallation(ctx context.Context, by build, data string, count int, log 
 }
 
 func (i *installation) start(ctx context.Context) error {
-	p, err := startProcess(ctx, i.build, "server", task{Data: i.data, Listen: i.address, Log: i.log})
+	p, err := startProcess(ctx, i.build, "server", task{Data: i.data, Listen: i.address, Log: i.log, StorageCA: i.storageCA})
 	if err != nil {
 		return err
 	}

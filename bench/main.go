@@ -7,7 +7,7 @@
 //	go run ./bench -only 'rsa|ec'             some of the cases
 //	go run ./bench -out docs/benchmarks.md    writes them into the page, between its markers
 //
-// The server and the bare handler are this program again, started with -child, so that each has a process of its own
+// The server, the bare handler and the storage for backups are this program again, started with -child, so that each has a process of its own
 // whose processor time can be told from that of the load. For RSA it is also built with the tag openssl, where the machine
 // has what that needs. What is judged is the ratio of operations per second of that time: on a shared machine it is steadier
 // than operations per second. Server and limit take turns in rounds, and each figure is the median of the rounds, so a
@@ -45,18 +45,22 @@ type options struct {
 	dir        string
 	requests   bool
 	only       *regexp.Regexp
+
+	hsmKeys, hsmVersions int // of the managed HSM that is backed up
 }
 
 func main() {
 	var o options
-	child := flag.String("child", "", "internal: be the server or the bare handler")
+	child := flag.String("child", "", "internal: be the server, the bare handler or the storage")
 	flag.DurationVar(&o.duration, "duration", 3*time.Second, "time for each figure")
 	flag.BoolVar(&o.quick, "quick", false, "fill the large vault with 20,000 secrets, not 1,000,000")
 	flag.StringVar(&o.out, "out", "", "page whose generated part is replaced; empty: print only")
 	flag.StringVar(&o.cpuProfile, "cpuprofile", "", "folder in which to leave the CPU profiles, as get.pprof and so on")
 	flag.StringVar(&o.dir, "dir", "", "folder for the temporary data, on the file system to be measured (default: the system's)")
 	flag.BoolVar(&o.requests, "log-requests", true, "let the server log each request, as it does by default")
-	only := flag.String("only", "", "regular expression for the cases: get, scale, set, token, rsa, ec, oct, key, generate, profile, start")
+	flag.IntVar(&o.hsmKeys, "hsm-keys", 5_000, "keys of the managed HSM that is backed up and restored")
+	flag.IntVar(&o.hsmVersions, "hsm-versions", 10, "versions of each of them")
+	only := flag.String("only", "", "regular expression for the cases: get, scale, set, token, rsa, ec, oct, key, generate, profile, start, hsm")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -71,6 +75,8 @@ func main() {
 		err = runChild(*child)
 	case *only != "" && o.out != "":
 		err = errors.New("-out writes all figures, so it does not go with -only")
+	case o.hsmKeys < 1 || o.hsmVersions < 1:
+		err = errors.New("-hsm-keys and -hsm-versions are 1 at least")
 	case o.duration < rounds*20*time.Millisecond:
 		err = errors.New("-duration is too short for five rounds")
 	default:
@@ -119,6 +125,7 @@ type benchmark struct {
 	many     *installation // nil until a case needs it
 	loaded   time.Duration // how long it took to fill it
 	keyBench *keyBench     // nil until a case needs it
+	hsmBench *hsmBench     // as above
 	results  results
 }
 
@@ -190,6 +197,9 @@ func (b *benchmark) stop() error {
 	}
 	if b.keyBench != nil {
 		errs = append(errs, b.keyBench.stop())
+	}
+	if b.hsmBench != nil {
+		errs = append(errs, b.hsmBench.stop())
 	}
 	return errors.Join(errs...)
 }

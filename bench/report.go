@@ -62,6 +62,9 @@ func (b *benchmark) report() string {
 	if b.keyBench != nil {
 		b.keyBench.report(&w)
 	}
+	if b.hsmBench != nil {
+		b.hsmBench.report(&w)
+	}
 	b.reportStarts(&w)
 	b.reportShares(&w)
 	return w.String()
