@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -1009,5 +1010,61 @@ func TestCollected(t *testing.T) {
 		if diff := cmp.Diff(before, b.lasting(t)); diff != "" {
 			t.Errorf("killed at write %d (-before +after):\n%s", n, diff)
 		}
+	}
+}
+
+// TestOverdue: storage that keeps a job waiting does not keep its place for ever.
+func TestOverdue(t *testing.T) {
+	t.Parallel()
+	b := newJobBench(t)
+	j := b.start(t, "hsm", FullBackup, b.params(""))
+	b.pass(maxJobTime + time.Second)
+	must(t, drain(t, b.Service))
+	b.wantFailed(t, b.job(t, "hsm", j), backup.Timeout, "longer than a day")
+	b.backedUp(t, "hsm")
+}
+
+// TestOldestFirst: nobody waits because of whoever comes after him.
+func TestOldestFirst(t *testing.T) {
+	t.Parallel()
+	b := newJobBench(t)
+	var want, got []string
+	for _, name := range []string{"twin", "alien", "hsm"} {
+		want = append(want, b.start(t, name, PreBackup, StartParams{}).ID)
+		b.pass(time.Second)
+	}
+	for range want {
+		l, err := b.take(t.Context())
+		must(t, err)
+		got = append(got, l.job)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("jobs were taken as %v, want %v", got, want)
+	}
+}
+
+// A panicking credential stands for a fault of ours that a job runs into.
+type panicking struct{}
+
+func (panicking) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	panic("a secret in a panic")
+}
+
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	b := newJobBench(t)
+	b.credential = panicking{}
+	j := b.start(t, "hsm", FullBackup, StartParams{Container: b.storage.Address(), Identity: true})
+	var faults error
+	for range maxAttempts {
+		faults = errors.Join(faults, drain(t, b.Service))
+		b.pass(maxAttempts * retryAfter)
+	}
+	j = b.job(t, "hsm", j)
+	if j.State != Failed || j.Code != "InternalError" {
+		t.Errorf("the job is %+v", j)
+	}
+	if text := fmt.Sprint(faults); !strings.Contains(text, "a panic of type string") || strings.Contains(text, "a secret in a panic") {
+		t.Errorf("told is: %s", text)
 	}
 }

@@ -40,6 +40,9 @@ func (l *lease) work(ctx context.Context) error {
 	if rec.Work.Swapped {
 		return l.schedule(ctx, v, rec.Work.Last)
 	}
+	if l.s.overdue(rec) {
+		return errTooLong
+	}
 	if rec.Work.Container == "" {
 		return l.succeed(ctx, v, nil)
 	}

@@ -1,9 +1,12 @@
 package managedhsm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,8 +29,12 @@ const (
 	sweepEvery = time.Hour
 )
 
-// maxWorkers is how many jobs one server runs at a time.
-const maxWorkers = 4
+// maxWorkers is how many jobs one server runs at a time. Most of their time they wait for storage.
+const maxWorkers = 8
+
+// maxJobTime is how long a job may take until it has changed something. What takes longer has storage that keeps it waiting, and others
+// wait for its place.
+const maxJobTime = 24 * time.Hour
 
 // Run runs jobs until ctx ends: those that are started here at once, those of servers that died when their leases are over. Failures
 // of the store go to report, and are tried again.
@@ -89,9 +96,10 @@ type lease struct {
 // errLeaseLost ends the work on a job that somebody else has, or that is over.
 var errLeaseLost = errors.New("managedhsm: the job is another server's by now")
 
-// take takes a job that nobody works on, nil if there is none.
+// take takes the oldest job that nobody works on, nil if there is none.
 func (s *Service) take(ctx context.Context) (*lease, error) {
 	var waiting []*lease
+	started := make(map[string]int64) // by job
 	err := s.db.View(ctx, func(r store.Reader) error {
 		waiting = nil
 		return record.Good(r, runningPrefix, store.PrefixEnd(runningPrefix), func(e store.Entry) error {
@@ -103,6 +111,7 @@ func (s *Service) take(ctx context.Context) (*lease, error) {
 			rec, err := record.Get[jobRecord](r, jobKey(vaultID, running.Job))
 			if err == nil && rec.Work != nil && rec.Work.Until <= s.now().Unix() {
 				waiting = append(waiting, &lease{s: s, hsm: rec.HSM, vaultID: vaultID, job: rec.ID, owner: record.NewID()})
+				started[rec.ID] = rec.Started
 			}
 			return nil
 		})
@@ -110,6 +119,7 @@ func (s *Service) take(ctx context.Context) (*lease, error) {
 	if err != nil {
 		return nil, err
 	}
+	slices.SortFunc(waiting, func(a, b *lease) int { return cmp.Compare(started[a.job], started[b.job]) })
 	for _, l := range waiting {
 		err := s.db.Update(ctx, func(tx store.Tx) error {
 			rec, err := record.Get[jobRecord](tx, jobKey(l.vaultID, l.job))
@@ -189,6 +199,13 @@ func (l *lease) checkLive(v *resource.Vault) error {
 	return nil
 }
 
+// errTooLong ends a job that takes too long.
+var errTooLong = &backup.Error{Code: backup.Timeout, Message: "The job took longer than a day and was given up. Look why the storage keeps it waiting."}
+
+func (s *Service) overdue(rec *jobRecord) bool {
+	return !rec.Work.Swapped && s.now().Sub(time.Unix(rec.Started, 0)) > maxJobTime
+}
+
 // errNotRecorded is a job that has ended, and whose end could not be put on record.
 var errNotRecorded = errors.New("managedhsm: the end of the job could not be put on record")
 
@@ -197,7 +214,7 @@ func (l *lease) run(ctx context.Context) error {
 	working, stop := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { l.renew(working, stop) })
-	err := l.work(audit.WithCorrelationID(working, l.job))
+	err := safely(func() error { return l.work(audit.WithCorrelationID(working, l.job)) })
 	stop(nil)
 	wg.Wait()
 	switch {
@@ -205,10 +222,23 @@ func (l *lease) run(ctx context.Context) error {
 		return err
 	case errors.Is(err, errLeaseLost), errors.Is(context.Cause(working), errLeaseLost):
 		return nil
+	case errors.Is(context.Cause(working), errTooLong):
+		err = errTooLong
 	case ctx.Err() != nil:
 		return l.giveBack(context.WithoutCancel(ctx))
 	}
 	return l.failed(ctx, err)
+}
+
+// safely makes a panic a failure of the job, and not the end of a server that would take the job again after its restart.
+func safely(do func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			// The value of a panic may hold anything, so it is not told; the stack names the place.
+			err = fmt.Errorf("a panic of type %T at %s", p, debug.Stack())
+		}
+	}()
+	return do()
 }
 
 // renew keeps the lease until ctx ends, or ends the work when it is lost.
@@ -221,9 +251,14 @@ func (l *lease) renew(ctx context.Context, stop context.CancelCauseFunc) {
 			return
 		case <-ticker.C:
 		}
-		err := l.update(ctx, func(tx store.Tx, rec *jobRecord, _ *resource.Vault) error { return l.keepContent(tx, rec) })
-		if errors.Is(err, errLeaseLost) {
-			stop(errLeaseLost)
+		err := l.update(ctx, func(tx store.Tx, rec *jobRecord, _ *resource.Vault) error {
+			if l.s.overdue(rec) {
+				return errTooLong
+			}
+			return l.keepContent(tx, rec)
+		})
+		if errors.Is(err, errLeaseLost) || errors.Is(err, errTooLong) {
+			stop(err)
 			return
 		}
 	}
@@ -322,9 +357,13 @@ func (l *lease) tidy(ctx context.Context, work jobWork) {
 	const patience = 30 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if c, err := l.s.container(&work); err == nil {
-		_ = c.Discard(ctx, *work.Writer) // nobody takes what is left for a backup
-	}
+	_ = safely(func() error { // nobody takes what is left for a backup
+		c, err := l.s.container(&work)
+		if err == nil {
+			err = c.Discard(ctx, *work.Writer)
+		}
+		return err
+	})
 }
 
 // reason is what people are told of a failure, and whether the same may succeed later.
