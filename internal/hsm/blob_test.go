@@ -3,6 +3,7 @@ package hsm_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"testing"
 
@@ -67,6 +68,18 @@ func TestBlobsOfBefore(t *testing.T) {
 		}
 		if !bytes.Equal(again, b.Signature) {
 			t.Errorf("%v: another signature than before", b.Spec)
+		}
+	}
+}
+
+// TestOpenRSASizes: a size that is never made or imported is refused before the numbers are looked at.
+func TestOpenRSASizes(t *testing.T) {
+	t.Parallel()
+	s := hsm.NewSoftware(hsm.SoftwareConfig{})
+	for _, bits := range []int{0, 1024, 2056, 8192, 14000} {
+		_, err := s.Open(t.Context(), hsm.Spec{Type: hsm.RSA, Bits: bits}, make([]byte, 4<<10))
+		if refused, ok := errors.AsType[*hsm.Error](err); !ok || refused.Kind != hsm.Unsupported {
+			t.Errorf("%d bits: %v", bits, err)
 		}
 	}
 }

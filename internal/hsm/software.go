@@ -216,6 +216,9 @@ func (s *Software) Open(_ context.Context, spec Spec, blob []byte) (Key, error) 
 			return nil, err
 		}
 	}
+	if spec.Type == RSA && !isRSASize(spec.Bits) { // from a backup that somebody made up
+		return nil, &Error{Unsupported, fmt.Sprintf("An RSA key has 2048, 3072 or 4096 bits, not %d.", spec.Bits)}
+	}
 	if len(blob) < 2 || len(blob) > maxBlob {
 		return nil, fmt.Errorf("hsm: a blob of %d bytes holds no key", len(blob))
 	}
