@@ -3,8 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -160,6 +164,32 @@ func TestRecoveryPage(t *testing.T) {
 	}
 }
 
+// loseBlob deletes a blob of the backup whose folder stands in a file.
+func (r *recovery) loseBlob(t *testing.T) {
+	t.Helper()
+	folder, err := os.ReadFile(filepath.Join(r.dir, "folder"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	container, err := url.Parse(r.storage.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(method, name, query string) string {
+		w := httptest.NewRecorder()
+		r.storage.ServeHTTP(w, httptest.NewRequest(method, name+"?"+r.storage.SAS()+query, nil))
+		return w.Body.String()
+	}
+	prefix := path.Base(strings.TrimSpace(string(folder))) + "/"
+	names := regexp.MustCompile("<Name>(.*?)</Name>").FindAllStringSubmatch(ask(http.MethodGet, container.Path, "&comp=list&prefix="+prefix), -1)
+	if len(names) < 2 {
+		t.Fatalf("the backup has the blobs %v", names)
+	}
+	if answer := ask(http.MethodDelete, container.Path+"/"+names[0][1], ""); answer != "" {
+		t.Fatal(answer)
+	}
+}
+
 // leave removes everything else.
 func (r *recovery) leave(t *testing.T, names ...string) {
 	t.Helper()
@@ -177,13 +207,8 @@ func (r *recovery) leave(t *testing.T, names ...string) {
 	}
 }
 
-// TestRecoveryTroubles provokes what the page says that can go wrong, and looks whether the page has it in the words that people see.
-func TestRecoveryTroubles(t *testing.T) {
-	t.Parallel()
-	r := newRecovery(t)
-	page := readRecoveryPage(t)
-	day := shellCode(page)["The day"]
-	out := r.run(t, "first", day[:strings.Index(day, "ADMINISTRATOR=")], `
+// troubles are commands that have to fail, on a server that has just been made.
+const troubles = `
 for owner in 1 2 3; do openssl req -noenc -x509 -newkey rsa:2048 -keyout owner$owner.key -out owner$owner.cer -subj /CN=owner 2> openssl.log; done
 ADMINISTRATOR=$(strongroom app create --display-name hsm-administrator --query objectId -o tsv)
 RESCUE=$(strongroom app create --display-name rescue --query objectId -o tsv)
@@ -229,7 +254,29 @@ strongroom restore start --hsm-name rescued $AS -t @sas.txt --backup-folder "$FO
 fails rights strongroom role definition list --hsm-name rescued $AS
 strongroom administrator add --hsm-name rescued --assignee rescue
 strongroom role definition list --hsm-name rescued $AS > roles.json
-echo end`)
+echo "$FOLDER" > folder`
+
+// damagedBackup is a restore of a backup in which something is missing. It changes nothing.
+const damagedBackup = `
+strongroom serve --config strongroom.yaml 2>> server.log &
+SERVER=$!
+strongroom status --wait 60s > status.json
+AS="--hsm-name payments --credentials hsm-administrator.json"
+strongroom role assignment list $AS > before.json
+if strongroom restore start $AS -t @sas.txt --backup-folder "$(cat folder)" > answer.txt 2>&1; then exit 1; fi
+echo "damaged: $(tail -n 1 answer.txt)"
+strongroom role assignment list $AS > after.json
+cmp before.json after.json`
+
+// TestRecoveryTroubles provokes what the page says that can go wrong, and looks whether the page has it in the words that people see.
+func TestRecoveryTroubles(t *testing.T) {
+	t.Parallel()
+	r := newRecovery(t)
+	page := readRecoveryPage(t)
+	day := shellCode(page)["The day"]
+	out := r.run(t, "first", day[:strings.Index(day, "ADMINISTRATOR=")], troubles)
+	r.loseBlob(t)
+	out += r.run(t, "first", day[:strings.Index(day, "strongroom init")], damagedBackup)
 	for what, said := range map[string]string{
 		"conflict": "is active: it has its security domain, which nothing replaces",
 		"folder":   "ResourceNotFound",
@@ -239,6 +286,7 @@ echo end`)
 		"recent":   "at least one full backup of it must have been taken within the last 30 minutes",
 		"domain":   "WrongSecurityDomain",
 		"rights":   "(AccessDenied)",
+		"damaged":  "BackupDamaged",
 	} {
 		_, rest, _ := strings.Cut(out, "\n"+what+": ")
 		if answer, _, _ := strings.Cut(rest, "\n"); !strings.Contains(answer, said) || !strings.Contains(page, said) {
