@@ -250,3 +250,34 @@ func TestThousands(t *testing.T) {
 		}
 	}
 }
+
+func TestHSMReport(t *testing.T) {
+	t.Parallel()
+	job := func(wall time.Duration, resident int64) jobFigure {
+		return jobFigure{wall: wall, cpu: wall / 2, peak: memory{resident: resident, anonymous: resident / 2}}
+	}
+	got := medianJob([]jobFigure{job(3*time.Second, 1e6), job(time.Second, 9e6), job(2*time.Second, 4e6)})
+	if diff := cmp.Diff(jobFigure{2 * time.Second, time.Second, memory{9e6, 4.5e6}}, got, cmp.AllowUnexported(jobFigure{}, memory{})); diff != "" {
+		t.Errorf("median of the times, and the most memory (-want +got):\n%s", diff)
+	}
+
+	var w strings.Builder
+	h := &hsmBench{keys: 100, versions: 20}
+	h.report(&w)
+	if w.Len() != 0 {
+		t.Errorf("without figures: %s", &w)
+	}
+	h.bytes, h.blobs, h.filled = 8e6, 3, time.Second
+	h.backup, h.restore = got, got
+	h.upload, h.download = jobFigure{wall: time.Second}, jobFigure{wall: time.Second / 2}
+	h.report(&w)
+	for _, want := range []string{
+		"| full backup | 2.00 s | 1,000 | 4.0 MB/s | 1.00 s | 9.0 MB | 4.5 MB | 0.50 |",
+		"| · plain upload of the same bytes | 1.00 s | 2,000 | 8.0 MB/s |  |  |  |  |",
+		"| full restore | 2.00 s | 1,000 | 4.0 MB/s | 1.00 s | 9.0 MB | 4.5 MB | 0.25 |",
+	} {
+		if !strings.Contains(w.String(), want) {
+			t.Errorf("no line %q in\n%s", want, &w)
+		}
+	}
+}
