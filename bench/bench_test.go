@@ -272,9 +272,9 @@ func TestHSMReport(t *testing.T) {
 	h.upload, h.download = jobFigure{wall: time.Second}, jobFigure{wall: time.Second / 2}
 	h.report(&w)
 	for _, want := range []string{
-		"| full backup | 2.00 s | 1,000 | 4.0 MB/s | 1.00 s | 9.0 MB | 4.5 MB | 0.50 |",
+		"| full backup | 2.00 s | 1,000 | 4.0 MB/s | 1.00 s | 9.0 MB | 4.5 MB | 0.500 |",
 		"| · plain upload of the same bytes | 1.00 s | 2,000 | 8.0 MB/s |  |  |  |  |",
-		"| full restore | 2.00 s | 1,000 | 4.0 MB/s | 1.00 s | 9.0 MB | 4.5 MB | 0.25 |",
+		"| full restore | 2.00 s | 1,000 | 4.0 MB/s | 1.00 s | 9.0 MB | 4.5 MB | 0.250 |",
 	} {
 		if !strings.Contains(w.String(), want) {
 			t.Errorf("no line %q in\n%s", want, &w)

@@ -527,7 +527,7 @@ func (h *hsmBench) report(w *strings.Builder) {
 			"", "", "", ""}
 		if f.cpu > 0 {
 			cells = append(cells[:4], seconds(f.cpu), megabytes(f.peak.resident), megabytes(f.peak.anonymous),
-				fmt.Sprintf("%.2f", limit.wall.Seconds()/f.wall.Seconds()))
+				fmt.Sprintf("%.3f", limit.wall.Seconds()/f.wall.Seconds()))
 		}
 		return cells
 	}
