@@ -369,29 +369,39 @@ func (s *Service) checkRestorable(tx store.Tx, v *resource.Vault, kind ObjectKin
 
 // writeVersions stores the versions of an object that nothing names yet, in as few transactions as their size allows.
 func (s *Service) writeVersions(ctx context.Context, objectID string, versions []backupVersion) error {
-	const maxBytes, maxCount = store.MaxBytes / 2, 100
 	for len(versions) > 0 {
-		var batch []store.Entry
-		for size := 0; len(versions) > 0 && len(batch) < maxCount && size < maxBytes; versions = versions[1:] {
-			v := versions[0]
-			raw, err := json.Marshal(v.versionRecord)
-			if err != nil {
-				return err
-			}
-			batch = append(batch,
-				store.Entry{Key: versionKey(objectID, v.Version), Value: raw},
-				store.Entry{Key: valueKey(objectID, v.Version), Value: v.Value})
-			size += len(raw) + len(v.Value)
-		}
-		err := s.db.Update(ctx, func(tx store.Tx) error {
-			for _, e := range batch {
-				if err := tx.Put(e.Key, e.Value); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+		batch, rest, err := versionEntries(objectID, versions)
 		if err != nil {
+			return err
+		}
+		if err := s.db.Update(ctx, func(tx store.Tx) error { return putAll(tx, batch) }); err != nil {
+			return err
+		}
+		versions = rest
+	}
+	return nil
+}
+
+// versionEntries is what to store of the first versions, as many as fit into one transaction that does little else, and the rest.
+func versionEntries(objectID string, versions []backupVersion) (batch []store.Entry, rest []backupVersion, err error) {
+	const maxBytes, maxCount = store.MaxBytes / 2, 100
+	for size := 0; len(versions) > 0 && len(batch) < maxCount && size < maxBytes; versions = versions[1:] {
+		v := versions[0]
+		raw, err := json.Marshal(v.versionRecord)
+		if err != nil {
+			return nil, nil, err
+		}
+		batch = append(batch,
+			store.Entry{Key: versionKey(objectID, v.Version), Value: raw},
+			store.Entry{Key: valueKey(objectID, v.Version), Value: v.Value})
+		size += len(raw) + len(v.Value)
+	}
+	return batch, versions, nil
+}
+
+func putAll(tx store.Tx, entries []store.Entry) error {
+	for _, e := range entries {
+		if err := tx.Put(e.Key, e.Value); err != nil {
 			return err
 		}
 	}

@@ -242,9 +242,21 @@ func (s *Service) checkKeyFree(r store.Reader, v *resource.Vault, o *objectRecor
 	return nil
 }
 
-// bringIn writes the versions of a key under an object id of their own, and then makes them visible.
+// bringIn writes the versions of a key under an object id of their own, and then makes them visible; in one go if they are few.
 func (s *Service) bringIn(ctx context.Context, o *objectRecord, versions []backupVersion, visible func(store.Tx) error) error {
 	o.ID = record.NewID()
+	batch, rest, err := versionEntries(o.ID, versions)
+	if err != nil {
+		return err
+	}
+	if len(rest) == 0 {
+		return s.db.Update(ctx, func(tx store.Tx) error {
+			if err := putAll(tx, batch); err != nil {
+				return err
+			}
+			return visible(tx)
+		})
+	}
 	if err := s.db.Update(ctx, func(tx store.Tx) error { return s.expect(tx, o.ID) }); err != nil {
 		return err
 	}

@@ -518,6 +518,9 @@ func TestKilled(t *testing.T) {
 func killEverywhere(t *testing.T, kind JobKind, where string, after bool) {
 	b := newJobBench(t)
 	b.fill(t, "hsm")
+	for range 60 { // more versions than one transaction restores
+		b.key(t, "hsm", "a")
+	}
 	want := b.content(t, "hsm")
 	p := b.params(b.backedUp(t, "hsm"))
 	name := "twin"
