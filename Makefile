@@ -13,7 +13,7 @@ test: tools
 	go test -vet=off -race -tags openssl ./internal/hsm/...
 	cd e2e && go test -vet=off -count=1 ./...
 
-# About seven minutes on a quiet machine; the results go into the page.
+# About ten minutes on a quiet machine; the results go into the page.
 bench:
 	go run ./bench -out docs/benchmarks.md
 
