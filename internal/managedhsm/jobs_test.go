@@ -344,19 +344,19 @@ func TestFailedRestores(t *testing.T) {
 			b.storage.Change(p.Folder+"/manifest.json", flip)
 		}, backup.Damaged, "damaged"},
 		"no folder":    {"twin", func(_ *testing.T, _ *jobBench, p *StartParams) { p.Folder = "mhsm-x" }, backup.NotFound, "no backup in the folder"},
-		"no container": {"twin", func(_ *testing.T, b *jobBench, _ *StartParams) { b.storage.Gone = true }, backup.NotFound, "does not exist"},
+		"no container": {"twin", func(_ *testing.T, b *jobBench, _ *StartParams) { b.storage.Vanish(true) }, backup.NotFound, "does not exist"},
 		"refused": {"twin", func(_ *testing.T, _ *jobBench, p *StartParams) {
 			p.SAS = "sv=2022-11-02&sr=c&sp=rl&se=2999-01-01T00:00:00Z&sig=c2VjcmV0"
 		}, backup.Denied, "refuses access"},
 		"expires in the middle": {"twin", func(_ *testing.T, b *jobBench, p *StartParams) {
 			p.SAS = SAS(backuptest.SASUntil(b.clock().Add(time.Hour).UTC().Format(time.RFC3339)))
-			b.storage.Served = func(int, http.ResponseWriter, *http.Request) { b.pass(2 * time.Hour) }
+			b.storage.OnServed(func(int, http.ResponseWriter, *http.Request) { b.pass(2 * time.Hour) })
 		}, backup.Denied, "expired"},
 		"the storage fails for good": {"twin", func(_ *testing.T, b *jobBench, _ *StartParams) {
-			b.storage.Fault = func(_ int, w http.ResponseWriter, _ *http.Request) bool {
+			b.storage.OnRequest(func(_ int, w http.ResponseWriter, _ *http.Request) bool {
 				backuptest.Refuse(w, http.StatusServiceUnavailable, "ServerBusy")
 				return true
-			}
+			})
 		}, backup.Unavailable, "busy"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -383,7 +383,9 @@ func TestFailedRestores(t *testing.T) {
 					t.Errorf("after the %s (-before +after):\n%s", kind, diff)
 				}
 				b.key(t, c.into, "after-"+string(kind)) // it is in use again
-				b.storage.Gone, b.storage.Fault, b.storage.Served = false, nil, nil
+				b.storage.Vanish(false)
+				b.storage.OnRequest(nil)
+				b.storage.OnServed(nil)
 				if name == "altered" || name == "altered manifest" {
 					c.spoil(t, b, &q) // twice is not at all
 				}
@@ -547,7 +549,8 @@ func killEverywhere(t *testing.T, kind JobKind, where string, after bool) {
 			b.killAtRequest(n, after, file)
 		}
 		_ = drain(t, doomed)
-		b.storage.Fault, b.storage.Served = nil, nil
+		b.storage.OnRequest(nil)
+		b.storage.OnServed(nil)
 		died := file.dead
 		b.pass(leaseTime + time.Second)
 		if j = b.ended(t, name, j); j.State != Succeeded {
@@ -591,21 +594,21 @@ func (b *jobBench) container(t testing.TB) *backup.Container {
 func (b *jobBench) killAtRequest(n int, after bool, file *mortal) {
 	first := b.storage.Requests() + 1
 	if after {
-		b.storage.Served = func(number int, _ http.ResponseWriter, _ *http.Request) {
+		b.storage.OnServed(func(number int, _ http.ResponseWriter, _ *http.Request) {
 			if number-first >= n {
 				file.kill()
 			}
-		}
+		})
 		return
 	}
-	b.storage.Fault = func(number int, w http.ResponseWriter, _ *http.Request) bool {
+	b.storage.OnRequest(func(number int, w http.ResponseWriter, _ *http.Request) bool {
 		if number-first < n {
 			return false
 		}
 		file.kill()
 		backuptest.Refuse(w, http.StatusForbidden, "AuthenticationFailed")
 		return true
-	}
+	})
 }
 
 // TestLateServer lets a server that was thought dead wake up when another one has ended its job and the HSM has changed since.
@@ -629,7 +632,7 @@ func TestLateServer(t *testing.T) {
 				j := b.start(t, "twin", kind, p)
 				var want map[string]any
 				first := b.storage.Requests() + 1
-				b.storage.Served = func(number int, _ http.ResponseWriter, _ *http.Request) {
+				b.storage.OnServed(func(number int, _ http.ResponseWriter, _ *http.Request) {
 					if number-first != n {
 						return
 					}
@@ -643,12 +646,12 @@ func TestLateServer(t *testing.T) {
 					b.key(t, "twin", "a") // a new version, or a new key
 					b.key(t, "twin", "new")
 					want = b.content(t, "twin")
-				}
+				})
 				must(t, drain(t, late))
 				if want == nil {
 					return // it does not have that many requests
 				}
-				b.storage.Served = nil
+				b.storage.OnServed(nil)
 				b.wantContent(t, "twin", want)
 				if again := b.job(t, "twin", j); again != j {
 					t.Errorf("the job was %+v and is %+v", j, again)
@@ -707,9 +710,9 @@ func TestStop(t *testing.T) {
 	b.fill(t, "hsm")
 	ctx, stop := context.WithCancel(t.Context())
 	j := b.start(t, "hsm", FullBackup, b.params(""))
-	b.storage.Served = func(int, http.ResponseWriter, *http.Request) { stop() }
+	b.storage.OnServed(func(int, http.ResponseWriter, *http.Request) { stop() })
 	b.Run(ctx, func(err error) { t.Errorf("reported: %v", err) })
-	b.storage.Served = nil
+	b.storage.OnServed(nil)
 	must(t, drain(t, b.serveJobs(t, b.faulty)))
 	if j = b.job(t, "hsm", j); j.State != Succeeded {
 		t.Errorf("the job is %+v", j)
@@ -759,10 +762,10 @@ func TestDeletedHSM(t *testing.T) {
 	// A purge takes the jobs along.
 	b.backedUp(t, "twin")
 	id := b.vault(t, "twin").ID
-	b.storage.Served = func(int, http.ResponseWriter, *http.Request) {
+	b.storage.OnServed(func(int, http.ResponseWriter, *http.Request) {
 		b.storage.Served = nil
 		b.recreate(t, "twin")
-	}
+	})
 	b.start(t, "twin", FullRestore, p)
 	must(t, drain(t, b.Service))
 	b.wantNoSAS(t)
@@ -774,11 +777,11 @@ func TestDeletedHSM(t *testing.T) {
 }
 
 func (b *jobBench) deleteAtRequest(t *testing.T, name string) {
-	b.storage.Served = func(int, http.ResponseWriter, *http.Request) {
+	b.storage.OnServed(func(int, http.ResponseWriter, *http.Request) {
 		b.storage.Served = nil
 		_, err := b.resources.DeleteHSM(t.Context(), operator, "g", name)
 		must(t, err)
-	}
+	})
 }
 
 func (b *jobBench) recover(t testing.TB, name string) {
@@ -977,7 +980,7 @@ func TestOwnIdentity(t *testing.T) {
 	_, err = b.Start(t.Context(), admin, "hsm", FullBackup, StartParams{Container: b.storage.Address()})
 	wantKind(t, err, keyvault.BadParameter, "useManagedIdentity")
 	own := 0
-	b.storage.Fault = func(_ int, _ http.ResponseWriter, r *http.Request) bool {
+	b.storage.OnRequest(func(_ int, _ http.ResponseWriter, r *http.Request) bool {
 		if r.Header.Get("Authorization") == "Bearer own" && !r.URL.Query().Has("sig") {
 			own++
 			query := r.URL.Query()
@@ -985,7 +988,7 @@ func TestOwnIdentity(t *testing.T) {
 			r.URL.RawQuery = query.Encode()
 		}
 		return false
-	}
+	})
 	b.do(t, "hsm", FullBackup, p)
 	used := own
 	b.pass(time.Second)

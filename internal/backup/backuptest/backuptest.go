@@ -53,8 +53,29 @@ type Storage struct {
 
 	// Fault is asked before each request is served, with the number of it, and answers it itself if it returns true.
 	Fault func(n int, w http.ResponseWriter, r *http.Request) bool
-	// Served is called after each request that was served, before the answer leaves.
+	// Served is called after each request that was served, before the answer leaves. Both hold the lock.
 	Served func(n int, w http.ResponseWriter, r *http.Request)
+}
+
+// OnRequest sets Fault, also while requests are served.
+func (f *Storage) OnRequest(fault func(n int, w http.ResponseWriter, r *http.Request) bool) {
+	f.Lock()
+	defer f.Unlock()
+	f.Fault = fault
+}
+
+// OnServed sets Served, also while requests are served.
+func (f *Storage) OnServed(served func(n int, w http.ResponseWriter, r *http.Request)) {
+	f.Lock()
+	defer f.Unlock()
+	f.Served = served
+}
+
+// Vanish takes the container away, or brings it back.
+func (f *Storage) Vanish(gone bool) {
+	f.Lock()
+	defer f.Unlock()
+	f.Gone = gone
 }
 
 // New starts one that ends with the test.
