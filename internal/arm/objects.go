@@ -1,6 +1,7 @@
 package arm
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -65,7 +66,17 @@ func attributesOf(p keyvault.Properties) attributes {
 	return attributes{p.Enabled, p.NotBefore, p.Expires, p.Created, p.Updated}
 }
 
-// vaultFor finds the vault in the path for whoever may perform an action at it, from where he asks.
+// inVault is what a route does with the vault in the path, for whoever may perform an action at it, from where he asks.
+func inVault(action string, do func(q *request, v *resource.Vault) (response, error)) handler {
+	return func(q *request) (response, error) {
+		v, err := q.vaultFor(action)
+		if err != nil {
+			return response{}, err
+		}
+		return do(q, v)
+	}
+}
+
 func (q *request) vaultFor(action string) (*resource.Vault, error) {
 	v, err := findVault(q)
 	if err == nil {
@@ -88,11 +99,7 @@ func (q *request) secret(v *resource.Vault) func(keyvault.Secret) object[secretP
 	}
 }
 
-func getSecret(q *request) (response, error) {
-	v, err := q.vaultFor("secrets/read")
-	if err != nil {
-		return response{}, err
-	}
+func getSecret(q *request, v *resource.Vault) (response, error) {
 	s, err := q.findSecret(v)
 	if err != nil {
 		return response{}, err
@@ -113,11 +120,7 @@ func (q *request) findSecret(v *resource.Vault) (keyvault.Secret, error) {
 	return found.Items[0], nil
 }
 
-func listSecrets(q *request) (response, error) {
-	v, err := q.vaultFor("secrets/read")
-	if err != nil {
-		return response{}, err
-	}
+func listSecrets(q *request, v *resource.Vault) (response, error) {
 	from, max, err := q.objectPage()
 	if err != nil {
 		return response{}, err
@@ -159,11 +162,7 @@ func objectPage[T, W any](q *request, p keyvault.Page[T], err error, show func(T
 	return reply(http.StatusOK, out)
 }
 
-func putSecret(q *request) (response, error) {
-	v, err := q.vaultFor("secrets/write")
-	if err != nil {
-		return response{}, err
-	}
+func putSecret(q *request, v *resource.Vault) (response, error) {
 	body, properties, err := q.properties()
 	if err != nil {
 		return response{}, err
@@ -191,11 +190,7 @@ func putSecret(q *request) (response, error) {
 
 // patchSecret changes what is known about the current version; with a value, it makes a new one that is otherwise as the
 // current one was.
-func patchSecret(q *request) (response, error) {
-	v, err := q.vaultFor("secrets/write")
-	if err != nil {
-		return response{}, err
-	}
+func patchSecret(q *request, v *resource.Vault) (response, error) {
 	body, properties, err := q.properties()
 	if err != nil {
 		return response{}, err
@@ -231,24 +226,17 @@ func (q *request) newVersion(v *resource.Vault, value string, change keyvault.Up
 	if err != nil {
 		return keyvault.Secret{}, err
 	}
+	asked := change.Attributes
 	p := keyvault.SetSecretParams{
-		Value: keyvault.NewSecretValue(value), ContentType: old.ContentType, Tags: old.Tags,
-		Attributes: keyvault.Attributes{Enabled: &old.Enabled, NotBefore: old.NotBefore, Expires: old.Expires},
-	}
-	if change.ContentType != nil {
-		p.ContentType = *change.ContentType
+		Value: keyvault.NewSecretValue(value), ContentType: *cmp.Or(change.ContentType, &old.ContentType), Tags: old.Tags,
+		Attributes: keyvault.Attributes{
+			Enabled:   cmp.Or(asked.Enabled, &old.Enabled),
+			NotBefore: cmp.Or(asked.NotBefore, old.NotBefore),
+			Expires:   cmp.Or(asked.Expires, old.Expires),
+		},
 	}
 	if change.Tags != nil {
 		p.Tags = change.Tags
-	}
-	if change.Attributes.Enabled != nil {
-		p.Attributes.Enabled = change.Attributes.Enabled
-	}
-	if change.Attributes.NotBefore != nil {
-		p.Attributes.NotBefore = change.Attributes.NotBefore
-	}
-	if change.Attributes.Expires != nil {
-		p.Attributes.Expires = change.Attributes.Expires
 	}
 	return q.h.cfg.Vaults.SetSecret(q.ctx, q.caller, v.Name, q.params.object, p)
 }
@@ -278,11 +266,7 @@ func (q *request) key(v *resource.Vault, versioned bool) func(keyvault.Key) obje
 	}
 }
 
-func getKey(q *request) (response, error) {
-	v, err := q.vaultFor("keys/read")
-	if err != nil {
-		return response{}, err
-	}
+func getKey(q *request, v *resource.Vault) (response, error) {
 	k, err := q.h.cfg.Vaults.GetKey(q.ctx, q.caller, v.Name, q.params.object, q.params.version)
 	if err != nil {
 		return response{}, err
@@ -290,11 +274,7 @@ func getKey(q *request) (response, error) {
 	return reply(http.StatusOK, q.key(v, q.params.version != "")(k))
 }
 
-func listKeys(q *request) (response, error) {
-	v, err := q.vaultFor("keys/read")
-	if err != nil {
-		return response{}, err
-	}
+func listKeys(q *request, v *resource.Vault) (response, error) {
 	from, max, err := q.objectPage()
 	if err != nil {
 		return response{}, err
@@ -303,11 +283,7 @@ func listKeys(q *request) (response, error) {
 	return objectPage(q, p, err, q.key(v, false))
 }
 
-func listKeyVersions(q *request) (response, error) {
-	v, err := q.vaultFor("keys/versions/read")
-	if err != nil {
-		return response{}, err
-	}
+func listKeyVersions(q *request, v *resource.Vault) (response, error) {
 	from, max, err := q.objectPage()
 	if err != nil {
 		return response{}, err
@@ -317,11 +293,7 @@ func listKeyVersions(q *request) (response, error) {
 }
 
 // putKey makes a key if there is none of that name. One that is there stays as it is.
-func putKey(q *request) (response, error) {
-	v, err := q.vaultFor("keys/write")
-	if err != nil {
-		return response{}, err
-	}
+func putKey(q *request, v *resource.Vault) (response, error) {
 	body, properties, err := q.properties()
 	if err != nil {
 		return response{}, err

@@ -66,6 +66,17 @@ const (
 	assignments = "/providers/Microsoft.Authorization/roleAssignments/"
 )
 
+// atScope is what a route does at the scope in the path.
+func atScope(do func(q *request, scope authz.Scope) (response, error)) handler {
+	return func(q *request) (response, error) {
+		scope, err := q.scope()
+		if err != nil {
+			return response{}, err
+		}
+		return do(q, scope)
+	}
+}
+
 // scope reads the part of the path in front of the provider.
 func (q *request) scope() (authz.Scope, error) {
 	scope, err := authz.ParseScope(q.params.scope)
@@ -115,11 +126,7 @@ func orNone(list []string) []string {
 	return list
 }
 
-func listRoleDefinitions(q *request) (response, error) {
-	scope, err := q.scope()
-	if err != nil {
-		return response{}, err
-	}
+func listRoleDefinitions(q *request, scope authz.Scope) (response, error) {
 	filter, err := roleFilter(q.query.Get("$filter"))
 	if err != nil {
 		return response{}, err
@@ -155,11 +162,7 @@ func roleFilter(text string) (f resource.RoleFilter, err error) {
 	return f, nil
 }
 
-func getRoleDefinition(q *request) (response, error) {
-	scope, err := q.scope()
-	if err != nil {
-		return response{}, err
-	}
+func getRoleDefinition(q *request, scope authz.Scope) (response, error) {
 	d, err := q.resources().GetRoleDefinition(q.ctx, q.actor(), scope, asciiLower(q.params.id))
 	if err != nil {
 		return response{}, err
@@ -167,11 +170,7 @@ func getRoleDefinition(q *request) (response, error) {
 	return reply(http.StatusOK, q.roleDefinition(d))
 }
 
-func putRoleDefinition(q *request) (response, error) {
-	scope, err := q.scope()
-	if err != nil {
-		return response{}, err
-	}
+func putRoleDefinition(q *request, scope authz.Scope) (response, error) {
 	_, properties, err := q.properties()
 	if err != nil {
 		return response{}, err
@@ -190,11 +189,7 @@ func putRoleDefinition(q *request) (response, error) {
 	return reply(http.StatusCreated, q.roleDefinition(d)) // also for one that is changed
 }
 
-func deleteRoleDefinition(q *request) (response, error) {
-	scope, err := q.scope()
-	if err != nil {
-		return response{}, err
-	}
+func deleteRoleDefinition(q *request, scope authz.Scope) (response, error) {
 	d, err := q.resources().DeleteRoleDefinition(q.ctx, q.actor(), scope, asciiLower(q.params.id))
 	if err != nil {
 		return response{}, err
@@ -235,11 +230,7 @@ func orNull(text string) *string {
 	return &text
 }
 
-func listRoleAssignments(q *request) (response, error) {
-	scope, err := q.scope()
-	if err != nil {
-		return response{}, err
-	}
+func listRoleAssignments(q *request, scope authz.Scope) (response, error) {
 	filter, err := assignmentFilter(q.query.Get("$filter"))
 	if err != nil {
 		return response{}, err
@@ -272,11 +263,7 @@ func assignmentFilter(text string) (f resource.AssignmentFilter, err error) {
 	return f, nil
 }
 
-func getRoleAssignment(q *request) (response, error) {
-	scope, err := q.scope()
-	if err != nil {
-		return response{}, err
-	}
+func getRoleAssignment(q *request, scope authz.Scope) (response, error) {
 	a, err := q.resources().GetRoleAssignment(q.ctx, q.actor(), scope, asciiLower(q.params.id))
 	if err != nil {
 		return response{}, err
@@ -284,11 +271,7 @@ func getRoleAssignment(q *request) (response, error) {
 	return reply(http.StatusOK, q.roleAssignment(a))
 }
 
-func putRoleAssignment(q *request) (response, error) {
-	scope, err := q.scope()
-	if err != nil {
-		return response{}, err
-	}
+func putRoleAssignment(q *request, scope authz.Scope) (response, error) {
 	_, properties, err := q.properties()
 	if err != nil {
 		return response{}, err
@@ -352,11 +335,7 @@ func cutRoleID(id string) (scope authz.Scope, guid string, ok bool) {
 	return scope, id[at:], err == nil
 }
 
-func deleteRoleAssignment(q *request) (response, error) {
-	scope, err := q.scope()
-	if err != nil {
-		return response{}, err
-	}
+func deleteRoleAssignment(q *request, scope authz.Scope) (response, error) {
 	a, err := q.resources().DeleteRoleAssignment(q.ctx, q.actor(), scope, asciiLower(q.params.id))
 	if err != nil {
 		return response{}, err
