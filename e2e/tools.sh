@@ -95,6 +95,7 @@ mkdir -p "$tools"
 need make 'command -v make' make
 need curl 'command -v curl' curl
 need "a C compiler, for Go's race detector," 'command -v "${CC:-gcc}"' gcc libc6-dev
+need openssl 'openssl version' openssl
 need "OpenSSL 3's headers, for the build with the tag openssl," 'echo "#include <openssl/evp.h>" | "${CC:-gcc}" -E -' libssl-dev
 az_installation=
 az_client

@@ -1,13 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -265,37 +262,21 @@ func newHSMRoleDefinitionDelete() *cobra.Command {
 	return cmd
 }
 
-// maxHSMRoleFile bounds a role that is read.
-const maxHSMRoleFile = 1 << 20
-
 // An hsmRoleInput is a role as az takes it, or as "role definition show" prints it. Members are compared without case.
 type hsmRoleInput struct {
 	hsmRole
 	hsmPermission
 }
 
-// readHSMRole reads what stands behind --role-definition: JSON, @FILE or a file.
+// readHSMRole reads a role of a managed HSM.
 func readHSMRole(cmd *cobra.Command, text string) (administration.RoleDefinition, error) {
 	none := administration.RoleDefinition{}
 	if text == "" {
 		return none, usagef("--role-definition is missing: JSON, or @FILE")
 	}
-	raw := []byte(text)
-	path, isFile := strings.CutPrefix(text, "@")
-	if _, err := os.Stat(text); err == nil {
-		path, isFile = text, true
-	}
-	if isFile {
-		var err error
-		if raw, err = readInput(cmd, path, maxHSMRoleFile); err != nil {
-			return none, err
-		}
-	}
 	var in hsmRoleInput
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&in); err != nil {
-		return none, usagef(`--role-definition: %v; it is JSON such as {"roleName": "Signer", "dataActions": [%q]}, or @FILE`, err, administration.DataActionSign)
+	if err := decodeRole(cmd, text, &in, fmt.Sprintf(`{"roleName": "Signer", "dataActions": [%q]}`, administration.DataActionSign)); err != nil {
+		return none, err
 	}
 	if in.RoleName == "" {
 		return none, usagef("--role-definition: the role has no roleName")

@@ -233,8 +233,9 @@ type customRole struct {
 	SystemData                                 any
 }
 
-// readRole reads what stands behind --role-definition: JSON, @FILE or a file. Members are compared without case.
-func readRole(cmd *cobra.Command, text string) (*customRole, error) {
+// decodeRole reads what stands behind --role-definition: JSON, @FILE or a file. Members are compared without case. example is told to
+// who gave something else.
+func decodeRole(cmd *cobra.Command, text string, into any, example string) error {
 	raw := []byte(text)
 	path, isFile := strings.CutPrefix(text, "@")
 	if _, err := os.Stat(text); err == nil {
@@ -243,15 +244,23 @@ func readRole(cmd *cobra.Command, text string) (*customRole, error) {
 	if isFile {
 		var err error
 		if raw, err = readInput(cmd, path, maxRoleFile); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	var r customRole
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&r); err != nil {
-		return nil, usagef(`--role-definition: %v; it is JSON such as {"Name": "…", "DataActions": ["Microsoft.KeyVault/vaults/secrets/getSecret/action"], `+
-			`"AssignableScopes": ["/subscriptions/…"]}, or @FILE`, err)
+	if err := dec.Decode(into); err != nil {
+		return usagef("--role-definition: %v; it is JSON such as %s, or @FILE", err, example)
+	}
+	return nil
+}
+
+// readRole reads a role of the management plane.
+func readRole(cmd *cobra.Command, text string) (*customRole, error) {
+	var r customRole
+	if err := decodeRole(cmd, text, &r, `{"Name": "…", "DataActions": ["Microsoft.KeyVault/vaults/secrets/getSecret/action"], `+
+		`"AssignableScopes": ["/subscriptions/…"]}`); err != nil {
+		return nil, err
 	}
 	if r.RoleName == "" {
 		r.RoleName = r.Name
