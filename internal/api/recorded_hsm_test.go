@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -20,26 +19,9 @@ import (
 // members, not their order, which the real one changes.
 func TestRecordedHSMKeys(t *testing.T) {
 	t.Parallel()
-	const path = "../../../shared/contract/wire-samples.json"
-	raw, err := os.ReadFile(path)
-	if os.IsNotExist(err) {
-		t.Log("left out: the recorded exchanges are not on this machine")
+	samples := wiretest.Samples(t)
+	if samples == nil {
 		return
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	var samples []struct {
-		Service  string
-		Request  struct{ Method, Path string }
-		Response struct {
-			Status  int
-			Headers map[string]string
-			Body    json.RawMessage
-		}
-	}
-	if err := json.Unmarshal(raw, &samples); err != nil {
-		t.Fatal(err)
 	}
 	left := append([]string{"x", "y", "n", "e", "crv", "key.crv", "key.x", "key.y", "key.n", "key.e", "release_policy"}, optional...)
 	members := func(body []byte) []string {

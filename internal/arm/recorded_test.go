@@ -1,10 +1,8 @@
 package arm_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -18,24 +16,9 @@ import (
 // send.
 func TestRecordedShapes(t *testing.T) {
 	t.Parallel()
-	raw, err := os.ReadFile("../../../shared/contract/wire-samples.json")
-	if os.IsNotExist(err) {
-		t.Log("left out: the recorded exchanges are not on this machine")
+	samples := wiretest.Samples(t)
+	if samples == nil {
 		return
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	var samples []struct {
-		Service  string
-		Request  struct{ Method, Path, Query string }
-		Response struct {
-			Status int
-			Body   json.RawMessage
-		}
-	}
-	if err := json.Unmarshal(raw, &samples); err != nil {
-		t.Fatal(err)
 	}
 	ours := ownAnswers(t)
 	compared := make(map[string]bool)
